@@ -1,0 +1,173 @@
+//! Step 2 and step 4: what comes in is numbered, encoded and shown, in the caller's task.
+//!
+//! Each call first waits until its bytes fit what may be unwritten, then holds the lock of
+//! numbering for as long as it takes to encode. Nothing is durable on return. Deliberately absent:
+//! who may publish, and what an event must be.
+
+pub(crate) mod numbering;
+
+use std::sync::{Arc, MutexGuard};
+
+use evermesh_event::{Block, Offset, Sequence, ValidEvent};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::error::AppendError;
+use crate::journal::Journal;
+use crate::record::Missed;
+use crate::shared::{Shared, Stage};
+
+/// What one permit of `Shared::room` stands for: fine enough for small events, and 16 MiB stay
+/// countable.
+pub(crate) const ROOM_UNIT_BYTES: usize = 1024;
+/// What an entry takes beside its event: tags, lengths, sequence.
+const ENTRY_BYTES: usize = 32;
+/// What a record takes beside its entries: preamble, publisher, the block's header with its kinds.
+pub(crate) const RECORD_OVERHEAD_BYTES: usize = 16 * 1024;
+
+/// An event to append.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    /// The event.
+    pub event: ValidEvent,
+    /// Its trace is sampled.
+    pub sampled: bool,
+}
+
+/// What became of a call of [`Journal::append`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Each event, in order.
+    pub taken: Vec<Numbered>,
+    /// The newest offset after it.
+    pub through: Offset,
+    /// All of them are on the disk once [`Journal::durable`] says `own` at or beyond this.
+    pub own_through: Sequence,
+}
+
+/// One event's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// Its sequence; of a duplicate, that of the first.
+    pub sequence: Sequence,
+    /// This identity published this id at this site before, within the window.
+    pub duplicate: bool,
+}
+
+/// What became of a block that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in the journal.
+    Appended {
+        /// Of its first new entry.
+        offset: Offset,
+        /// How many entries at its front were here before.
+        skip: u32,
+    },
+    /// Everything in it was here before.
+    Duplicate,
+    /// Something before it is lacking.
+    Hole {
+        /// This node is here…
+        at: Sequence,
+        /// …and would have to be here.
+        needed: Sequence,
+    },
+}
+
+impl Journal {
+    /// Numbers events, encodes them into blocks and shows those to readers. Waits while too much is
+    /// unwritten. Not durable on return: see [`Appended::own_through`]. If the call is dropped
+    /// while it waits, nothing was numbered.
+    ///
+    /// # Errors
+    /// If the journal is full, failed, closed or out of numbers; then none of the events was taken.
+    pub async fn append(
+        &self,
+        identity: &Arc<str>,
+        events: impl AsRef<[Intake]>,
+    ) -> Result<Appended, AppendError> {
+        let events = events.as_ref();
+        let shared = self.shared();
+        let bytes: usize = events.iter().map(|intake| intake.event.length() + ENTRY_BYTES).sum();
+        let permit = enter(shared, bytes).await?;
+        let mut numbering = shared.numbering();
+        running(shared)?;
+        let now = shared.clock.boot();
+        let result = numbering.append(shared, identity, events, bytes, now);
+        settle(shared, numbering, permit, &result);
+        result
+    }
+
+    /// Applies the receiver's rule to a block that came from another node, and appends what is new
+    /// in it. A block of this node's own origin is a duplicate: what this journal does not hold of
+    /// it was never assured.
+    ///
+    /// # Errors
+    /// If the journal is full, failed, closed or out of numbers.
+    pub async fn take(&self, block: Block) -> Result<Taken, AppendError> {
+        let shared = self.shared();
+        let permit = enter(shared, block.encoded().len()).await?;
+        let mut numbering = shared.numbering();
+        running(shared)?;
+        let result = numbering.take(shared, block);
+        settle(shared, numbering, permit, &result);
+        result
+    }
+
+    /// Stores that a scope may be lost, and steps over it where it names a range of another origin.
+    ///
+    /// # Errors
+    /// If the journal is full, failed, closed or out of numbers.
+    pub async fn miss(&self, missed: Missed) -> Result<Offset, AppendError> {
+        let shared = self.shared();
+        let permit = enter(shared, ROOM_UNIT_BYTES).await?;
+        let mut numbering = shared.numbering();
+        running(shared)?;
+        let result = numbering.miss(shared, missed);
+        settle(shared, numbering, permit, &result);
+        result
+    }
+}
+
+/// Waits until so many bytes may be unwritten. First come, first served.
+async fn enter(shared: &Shared, bytes: usize) -> Result<SemaphorePermit<'_>, AppendError> {
+    let units = bytes.div_ceil(ROOM_UNIT_BYTES).min(room_units(shared.limits.unwritten_bytes_max));
+    let units = u32::try_from(units).unwrap_or(u32::MAX);
+    match shared.room.acquire_many(units).await {
+        Ok(permit) => Ok(permit),
+        Err(_) => Err(running(shared).err().unwrap_or(AppendError::Closed)),
+    }
+}
+
+/// How many units may be unwritten.
+pub(crate) fn room_units(unwritten_bytes_max: usize) -> usize {
+    (unwritten_bytes_max / ROOM_UNIT_BYTES).min(Semaphore::MAX_PERMITS)
+}
+
+fn running(shared: &Shared) -> Result<(), AppendError> {
+    match shared.stage() {
+        Stage::Running => Ok(()),
+        Stage::Closing | Stage::Closed => Err(AppendError::Closed),
+        Stage::Failed => Err(AppendError::Failed),
+    }
+}
+
+/// Hands the permits to what was queued, shows the new head, and wakes the writer.
+fn settle<T>(
+    shared: &Shared,
+    mut numbering: MutexGuard<'_, numbering::Numbering>,
+    permit: SemaphorePermit<'_>,
+    result: &Result<T, AppendError>,
+) {
+    let units = permit.num_permits();
+    let queued = numbering.charge(units);
+    if queued {
+        permit.forget();
+        shared.head.send_replace(numbering.head());
+    }
+    drop(numbering);
+    // A full disk is looked at again by the writer, so that somebody notices when there is space.
+    if queued || matches!(result, Err(AppendError::Full { .. })) {
+        shared.bell.ring();
+    }
+}

@@ -1,0 +1,216 @@
+//! The handle that every station holds: where things are, who waits for what, and how it ends.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use evermesh_event::limits::DEDUPE_SECONDS_MAX;
+use evermesh_event::{Epoch, Frontier, Offset, Origin, ResumeToken, Run, Sequence, Start, StartId};
+use tokio::sync::watch;
+
+use crate::cursors::Cursors;
+use crate::error::{Error, Failure};
+use crate::reader::Reader;
+use crate::shared::{Durable, Shared, Stage};
+use crate::starts::SeenStarts;
+use crate::status::Status;
+
+/// The journal of this node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Journal(Arc<Shared>);
+
+/// Where a resume token leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// Go on after this offset.
+    After(Offset),
+    /// The token names a journal or a start that this journal does not know, or a place that it
+    /// never gave out.
+    Unknown,
+}
+
+impl Journal {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
+    /// Who numbers here.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.0.origin
+    }
+
+    /// This start.
+    #[must_use]
+    pub fn start(&self) -> Start {
+        self.0.start
+    }
+
+    /// What the offsets of this start's resume tokens belong to.
+    #[must_use]
+    pub fn run(&self) -> Run {
+        Run { journal: self.0.origin.journal, start: self.0.start.id }
+    }
+
+    /// Through where nothing is lacking here.
+    #[must_use]
+    pub fn frontier(&self) -> Frontier {
+        self.0.numbering().frontier.clone()
+    }
+
+    /// Through where nothing is lacking on the disk.
+    #[must_use]
+    pub fn durable_frontier(&self) -> Frontier {
+        self.0.numbering().durable_frontier.clone()
+    }
+
+    /// The same for one origin.
+    #[must_use]
+    pub fn durable_through(&self, origin: &Origin) -> Sequence {
+        self.0.numbering().durable_frontier.get(origin)
+    }
+
+    /// The newest offset that readers can see.
+    #[must_use]
+    pub fn head(&self) -> Offset {
+        *self.0.head.borrow()
+    }
+
+    /// The newest own sequence.
+    #[must_use]
+    pub fn own_head(&self) -> Sequence {
+        self.0.numbering().own_head
+    }
+
+    /// What is on the disk, as it moves.
+    #[must_use]
+    pub fn durable(&self) -> watch::Receiver<Durable> {
+        self.0.durable.subscribe()
+    }
+
+    /// Everything after an offset, and on as it comes.
+    #[must_use]
+    pub fn reader(&self, after: Offset) -> Reader {
+        Reader::new(Arc::clone(&self.0), after)
+    }
+
+    /// Where a reader must begin so that it meets every block of an origin above a sequence. It may
+    /// meet others too.
+    #[must_use]
+    pub fn place_of(&self, origin: &Origin, sequence: Sequence) -> Offset {
+        let in_tail = self.0.tail().place_of(origin, sequence);
+        if let Some(place) = in_tail {
+            return place;
+        }
+        let catalog = self.0.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        catalog.place_of(origin, sequence).unwrap_or(Offset::ZERO)
+    }
+
+    /// Everything after this offset is held.
+    #[must_use]
+    pub const fn oldest(&self) -> Offset {
+        // Nothing is cut yet.
+        Offset::ZERO
+    }
+
+    /// Where a resume token leads. One of a former start past its durable end leads to that end:
+    /// what came after it there was never on the disk.
+    #[must_use]
+    pub fn resume(&self, token: &ResumeToken) -> Resume {
+        if token.run.journal != self.0.origin.journal {
+            return Resume::Unknown;
+        }
+        if token.run.start == self.0.start.id {
+            let given = token.offset <= self.head();
+            return if given { Resume::After(token.offset) } else { Resume::Unknown };
+        }
+        match self.0.former.iter().find(|former| former.start.id == token.run.start) {
+            Some(former) => Resume::After(token.offset.min(former.end)),
+            None => Resume::Unknown,
+        }
+    }
+
+    /// What members hold of this node's events.
+    #[must_use]
+    pub fn cursors(&self) -> &Cursors {
+        &self.0.cursors
+    }
+
+    /// For each origin the newest 16 starts that this node saw, its own included.
+    #[must_use]
+    pub fn seen_starts(&self) -> SeenStarts {
+        let mut seen = self.0.starts().snapshot();
+        let durable = self.0.durable.borrow().own;
+        for own in seen.entry(self.0.origin.clone()).or_default() {
+            if own.epoch == self.0.start.epoch && durable.epoch() == own.epoch {
+                own.durable_head = durable;
+            }
+        }
+        seen
+    }
+
+    /// A start of an origin was heard. Stored before the next commit.
+    pub fn note_start(&self, origin: &Origin, epoch: Epoch, start: StartId) {
+        self.0.starts().note_start(origin, epoch, start);
+    }
+
+    /// An origin said that this is on its disk. Stored before the next commit.
+    pub fn note_head(&self, origin: &Origin, head: Sequence) {
+        self.0.starts().note_head(origin, head);
+    }
+
+    /// How the journal is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let durable = *self.0.durable.borrow();
+        let mut numbering = self.0.numbering();
+        let now = self.0.clock.boot() + numbering.window_lead;
+        numbering.window.expire(now);
+        Status {
+            origin: self.0.origin.clone(),
+            epoch: self.0.start.epoch,
+            head: numbering.head,
+            durable: durable.offset,
+            own_head: numbering.own_head,
+            own_durable: durable.own,
+            failed: durable.failed,
+            disk_bytes: numbering.space.used_bytes(),
+            max_bytes: self.0.limits.max_bytes,
+            syncs: self.0.syncs.load(Ordering::Relaxed),
+            events_published: numbering.published,
+            events_received: numbering.received,
+            window_ids: u64::try_from(numbering.window.len()).unwrap_or(u64::MAX),
+            window_age_max: Duration::from_secs(DEDUPE_SECONDS_MAX),
+            frontier: numbering.frontier.clone(),
+        }
+    }
+
+    /// Takes nothing more, makes everything durable, and ends the writer's loop; the directory is
+    /// free afterwards. Needs a writer that runs.
+    ///
+    /// # Errors
+    /// If the journal had failed or fails now.
+    pub async fn close(&self) -> Result<(), Error> {
+        {
+            let numbering = self.0.numbering();
+            if self.0.stage() == Stage::Running {
+                self.0.enter(&numbering, Stage::Closing);
+            }
+        }
+        self.0.bell.ring();
+        let mut stage = self.0.stage.subscribe();
+        let ended = stage.wait_for(|stage| matches!(stage, Stage::Closed | Stage::Failed)).await;
+        match ended.as_deref() {
+            Ok(Stage::Failed) | Err(_) => Err(Error::Failed(Failure {
+                place: self.0.storage.place(),
+                what: "close the journal",
+                reason: "a write or fsync had failed".into(),
+            })),
+            Ok(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The durable log: own events and received ones, in the order of arrival. The only meeting place
+//! of all stations.
+//!
+//! - [`Journal`] is the cheap handle: [`Journal::append`] numbers and encodes (step 2 of the way of
+//!   one event), [`Journal::take`] applies the receiver's rule to a block that came (step 4),
+//!   [`Journal::reader`] reads on.
+//! - [`Writer`] owns the disk: one [`Writer::turn`] writes all that waits, calls fdatasync once,
+//!   and moves the durable watermark. A thread drives it in production, a task in simulation.
+//! - A block is shown to readers before it is durable; only assurance waits for
+//!   [`Journal::durable`].
+//! - [`Storage`] is the disk as an argument: a [`Directory`] in production,
+//!   [`simulated::MemoryDisk`] in simulation.
+//!
+//! The format on disk is written down in `docs/journal-format.md`. Deliberately absent: retention
+//! and coalescing, healing of damage from peers, and everything about who may publish or subscribe.
+
+mod cursors;
+mod error;
+mod intake;
+mod journal;
+mod limits;
+mod open;
+mod reader;
+mod record;
+mod recover;
+mod segment;
+mod shared;
+pub mod simulated;
+mod space;
+mod starts;
+mod state;
+mod status;
+mod storage;
+mod tail;
+mod thread;
+mod writer;
+
+pub use cursors::Cursors;
+pub use error::{AppendError, Damage, Error, Failure, ReadError};
+pub use intake::{Appended, Intake, Numbered, Taken};
+pub use journal::{Journal, Resume};
+pub use limits::Limits;
+pub use open::Options;
+pub use reader::Reader;
+pub use record::format::{DecodeError, Decoded, decode as decode_record};
+pub use record::{Content, Missed, Record};
+pub use shared::Durable;
+pub use starts::{SeenStart, SeenStarts};
+pub use status::Status;
+pub use storage::{Directory, Held, LockError, SegmentFile, Storage};
+pub use thread::WriterThread;
+pub use writer::{Commit, Writer};

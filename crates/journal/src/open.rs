@@ -1,0 +1,204 @@
+//! The beginning of a start: lock, recover, draw epoch and start id, store them, and only then show
+//! anything.
+
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use evermesh_event::limits::{DEDUPE_IDS_MAX, DEDUPE_SECONDS_MAX};
+use evermesh_event::world::{Clock, Random, draw};
+use evermesh_event::{
+    DedupeWindow, Epoch, JournalId, NodeName, Offset, Origin, Sequence, Start, StartId,
+};
+use tokio::sync::{Semaphore, watch};
+
+use crate::cursors::Cursors;
+use crate::error::Error;
+use crate::intake::numbering::Numbering;
+use crate::intake::room_units;
+use crate::journal::Journal;
+use crate::limits::Limits;
+use crate::recover::{Expected, Recovered, Window, recover};
+use crate::shared::{Bell, Durable, Shared, Stage};
+use crate::space::Space;
+use crate::starts::{SeenStart, Starts};
+use crate::state::{FormerStart, Past, State};
+use crate::storage::{LockError, Storage};
+use crate::tail::Tail;
+use crate::writer::Writer;
+
+/// Own starts that are told to others: as many as they keep.
+const OWN_STARTS_TOLD: usize = 16;
+
+/// What a journal is opened with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This node. Under another name than before the journal gets a new id, and its past is served
+    /// as received.
+    pub node: NodeName,
+    /// The disk.
+    pub storage: Arc<dyn Storage>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids are drawn from.
+    pub random: Arc<dyn Random>,
+    /// What it may take.
+    pub limits: Limits,
+}
+
+impl Journal {
+    /// Opens a journal, or makes one. Blocks: it reads and checks every record. On return the new
+    /// epoch and start id are on the disk.
+    ///
+    /// # Errors
+    /// If another process owns the directory, the disk refuses, or a record that was durable is
+    /// damaged.
+    pub fn open(options: Options) -> Result<(Self, Writer), Error> {
+        options.limits.check()?;
+        let storage = &options.storage;
+        let held = storage.lock().map_err(|error| match error {
+            LockError::Taken(holder) => Error::Locked { place: storage.place(), holder },
+            LockError::Storage(source) => refused(&**storage, "lock it", source),
+        })?;
+        let state = State::open(&**storage)?;
+        let past = state.load(&**storage)?;
+        let origin = bind(&options, &past)?;
+        let random = &*options.random;
+        let mut window = Window::new(
+            DedupeWindow::new(DEDUPE_IDS_MAX, window_age(), draw(random)),
+            &*options.clock,
+            window_age(),
+        );
+        let expected = Expected::new(origin.clone(), &past.starts);
+        let mut recovered = recover(storage, &expected, &mut window)?;
+        let former = end_of_former(&past, &recovered);
+        let start = next_start(&past, random)?;
+        state
+            .begin(&origin, former.last().copied(), start)
+            .map_err(|reason| Error::State { place: storage.place(), reason })?;
+        storage.sync_directory().map_err(|source| refused(&**storage, "sync it", source))?;
+        let free = storage.free_bytes();
+        let free = free.map_err(|source| refused(&**storage, "ask for its free space", source))?;
+        let newest = recovered.newest.take();
+        tracing::info!(
+            node = %origin.node, epoch = start.epoch.get(), head = %recovered.head,
+            bytes = recovered.catalog.bytes(), "the journal is open"
+        );
+        let shared = assemble(&options, start, origin, past, former, recovered, window, free);
+        let writer = Writer::new(Arc::clone(&shared), options.random, state, held, newest);
+        Ok((Self::new(shared), writer))
+    }
+}
+
+pub(crate) const fn window_age() -> Duration {
+    Duration::from_secs(DEDUPE_SECONDS_MAX)
+}
+
+fn refused(storage: &dyn Storage, what: &'static str, source: std::io::Error) -> Error {
+    Error::Storage { what, place: storage.place(), source }
+}
+
+/// Who numbers: the same as before if the name is.
+fn bind(options: &Options, past: &Past) -> Result<Origin, Error> {
+    let storage = &options.storage;
+    if let Some((node, journal)) = &past.bound {
+        if *node == options.node {
+            return Ok(Origin { node: node.clone(), journal: *journal });
+        }
+        tracing::warn!(
+            was = %node, is = %options.node,
+            "the node has another name: the journal gets a new id and its past is served as \
+            received"
+        );
+    } else {
+        let segments = storage.segments();
+        let segments = segments.map_err(|source| refused(&**storage, "list segments", source))?;
+        if !segments.is_empty() {
+            let reason = format!("it is new or empty, but there are {} segments", segments.len());
+            return Err(Error::State { place: storage.place(), reason });
+        }
+    }
+    let journal = JournalId::new(draw(&*options.random));
+    Ok(Origin { node: options.node.clone(), journal })
+}
+
+/// All own starts, the last with the end that was recovered.
+fn end_of_former(past: &Past, recovered: &Recovered) -> Vec<FormerStart> {
+    let mut former = past.starts.clone();
+    if let Some(last) = former.last_mut().filter(|last| !last.ended) {
+        last.ended = true;
+        last.end = recovered.head;
+        last.own_end = recovered.own_head;
+    }
+    former
+}
+
+fn next_start(past: &Past, random: &dyn Random) -> Result<Start, Error> {
+    let last = past.starts.last().map_or_else(Epoch::default, |last| last.start.epoch);
+    let epoch = last.next().ok_or(Error::EpochsExhausted)?;
+    Ok(Start { epoch, id: StartId::new(draw(random)) })
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of a journal, put together in one place")]
+fn assemble(
+    options: &Options,
+    start: Start,
+    origin: Origin,
+    past: Past,
+    former: Vec<FormerStart>,
+    recovered: Recovered,
+    window: Window,
+    free_bytes: u64,
+) -> Arc<Shared> {
+    let Recovered { catalog, head, own_head, frontier, .. } = recovered;
+    let limits = options.limits.clone();
+    let newest = catalog.newest().map(|segment| (segment.end, segment.length));
+    let mut seen = past.seen;
+    let own = former.iter().filter(|former| former.journal == origin.journal);
+    let own = own.map(|former| SeenStart {
+        epoch: former.start.epoch,
+        start: former.start.id,
+        durable_head: former.own_end,
+    });
+    let this = SeenStart { epoch: start.epoch, start: start.id, durable_head: Sequence::ZERO };
+    let mut own: Vec<_> = own.chain([this]).collect();
+    own.drain(..own.len().saturating_sub(OWN_STARTS_TOLD));
+    seen.insert(origin.clone(), own);
+    let (window, window_lead) = window.into_parts();
+    let numbering = Numbering {
+        origin: origin.clone(),
+        start,
+        last_offset: Offset::begin(start.epoch),
+        last_sequence: Sequence::begin(start.epoch),
+        head,
+        own_head,
+        frontier: frontier.clone(),
+        durable_frontier: frontier.clone(),
+        window,
+        window_lead,
+        space: Space::new(&limits, catalog.bytes(), newest, free_bytes),
+        queue: Vec::new(),
+        uncharged: false,
+        published: 0,
+        received: 0,
+    };
+    let durable = Durable { offset: head, own: own_head, failed: false };
+    Arc::new(Shared {
+        origin,
+        start,
+        clock: Arc::clone(&options.clock),
+        storage: Arc::clone(&options.storage),
+        former,
+        numbering: Mutex::new(numbering),
+        tail: Mutex::new(Tail::new(limits.tail_bytes, head, frontier)),
+        catalog: RwLock::new(catalog),
+        starts: Mutex::new(Starts::new(seen)),
+        head: watch::Sender::new(head),
+        durable: watch::Sender::new(durable),
+        stage: watch::Sender::new(Stage::Running),
+        room: Semaphore::new(room_units(limits.unwritten_bytes_max)),
+        bell: Bell::default(),
+        cursors: Cursors::default(),
+        syncs: 0.into(),
+        limits,
+    })
+}

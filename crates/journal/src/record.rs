@@ -1,0 +1,157 @@
+//! What a journal is made of: a block as it came, or the notice that something may be lost.
+//!
+//! A record wraps a block and never changes it: the offset is this node's, the block is its
+//! origin's. What a straddling block brought twice is left out by `skip`, not by cutting bytes.
+
+pub(crate) mod format;
+
+use bytes::Bytes;
+use evermesh_event::block::EntryView;
+use evermesh_event::{Block, NameError, Offset, Origin, Sequence};
+use evermesh_proto::v1;
+
+/// One record. Readers share it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Of its first taken entry, or of the missed.
+    pub offset: Offset,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What a record holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// Entries of one origin.
+    Block {
+        /// As it came.
+        block: Block,
+        /// How many entries at its front to leave out: they are in earlier records, or were asked
+        /// to be left out.
+        skip: u32,
+    },
+    /// A scope that may be lost.
+    Missed(Missed),
+}
+
+/// A scope in which events may be lost. See `evermesh.v1.Missed`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Whose events; `None`: of every origin.
+    pub origin: Option<Origin>,
+    /// The first sequence that may be lost.
+    pub from: Sequence,
+    /// The last; `ZERO`: not known, and no frontier moves.
+    pub through: Sequence,
+    /// Whose subscribers are concerned; empty: all.
+    pub sites: Vec<String>,
+    /// Why.
+    pub cause: v1::MissedCause,
+}
+
+impl Record {
+    /// The offset of its last taken entry.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.offset.plus(u64::from(self.span()) - 1).unwrap_or(self.offset)
+    }
+
+    /// How many offsets it takes. A block of which no entry was taken, only its watermark, takes
+    /// one as a missed does.
+    pub(crate) fn span(&self) -> u32 {
+        match &self.content {
+            Content::Block { block, skip } => block.count().saturating_sub(*skip).max(1),
+            Content::Missed(_) => 1,
+        }
+    }
+
+    /// The body from the first taken entry on, as it stands in a delivery. Empty for a missed.
+    #[must_use]
+    pub fn taken_body(&self) -> Bytes {
+        let Content::Block { block, skip } = &self.content else {
+            return Bytes::new();
+        };
+        let Some(last_left_out) = skip.checked_sub(1) else {
+            return block.body().clone();
+        };
+        let last_left_out = usize::try_from(last_left_out).unwrap_or(usize::MAX);
+        match block.entries().nth(last_left_out) {
+            Some(entry) => block.body().slice(entry.range.end..),
+            None => Bytes::new(),
+        }
+    }
+
+    /// The taken entries with their offsets. Ranges are places in the whole body. None for a
+    /// missed.
+    pub fn taken_entries(&self) -> impl Iterator<Item = (Offset, EntryView)> {
+        let (entries, skip) = match &self.content {
+            Content::Block { block, skip } => (Some(block.entries()), *skip),
+            Content::Missed(_) => (None, 0),
+        };
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let first = self.offset;
+        let offsets = (0..).map_while(move |n| first.plus(n));
+        offsets.zip(entries.into_iter().flatten().skip(skip))
+    }
+
+    /// The same record without what lies at or before an offset within it.
+    pub(crate) fn trimmed(&self, after: Offset) -> Self {
+        let passed = after.as_u64().saturating_sub(self.offset.as_u64()).saturating_add(1);
+        let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+        let mut record = self.clone();
+        if let Content::Block { skip, .. } = &mut record.content {
+            *skip = skip.saturating_add(passed);
+            record.offset = self.offset.plus(u64::from(passed)).unwrap_or(self.offset);
+        }
+        record
+    }
+
+    /// Which origin's frontier it moves, and how far.
+    pub(crate) fn moves(&self) -> Option<(&Origin, Sequence)> {
+        match &self.content {
+            Content::Block { block, .. } => Some((block.origin(), block.last())),
+            Content::Missed(missed) => {
+                let origin = missed.origin.as_ref()?;
+                (missed.through > Sequence::ZERO).then_some((origin, missed.through))
+            }
+        }
+    }
+
+    /// What it takes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        /// A record, its block's fields and kinds, and its place in the tail.
+        const FIXED_BYTES: usize = 512;
+        match &self.content {
+            Content::Block { block, .. } => FIXED_BYTES + block.encoded().len(),
+            Content::Missed(missed) => FIXED_BYTES + missed.sites.len() * 96,
+        }
+    }
+}
+
+impl Missed {
+    /// From a message.
+    ///
+    /// # Errors
+    /// If the origin cannot be one.
+    pub fn from_proto(missed: &v1::Missed) -> Result<Self, NameError> {
+        Ok(Self {
+            origin: missed.origin.as_ref().map(Origin::from_proto).transpose()?,
+            from: Sequence::from_u64(missed.from),
+            through: Sequence::from_u64(missed.through),
+            sites: missed.sites.clone(),
+            cause: missed.cause(),
+        })
+    }
+
+    /// To a message.
+    #[must_use]
+    pub fn to_proto(&self) -> v1::Missed {
+        v1::Missed {
+            origin: self.origin.as_ref().map(Origin::to_proto),
+            from: self.from.as_u64(),
+            through: self.through.as_u64(),
+            sites: self.sites.clone(),
+            cause: self.cause.into(),
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! What was on the disk: every record of every segment, checked, before anything new is numbered.
+//!
+//! A torn end is what a crash leaves of a group that was not synced: it is cut, and nobody was
+//! assured of it. Anything else that is not what was written is damage, and named: it is never cut
+//! and never passed over. What tells them apart: each record says through where everything was
+//! durable when it was written, a segment is begun only when the one before it is durable, and the
+//! state database knows where each former start ended.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use evermesh_event::world::Clock;
+use evermesh_event::{DedupeWindow, Epoch, Frontier, Offset, Origin, Sequence};
+
+use crate::error::{Damage, Error};
+use crate::record::format::{DecodeError, Decoded};
+use crate::record::{Content, Record};
+use crate::segment::scan::Scan;
+use crate::segment::{Catalog, HEADER_BYTES, Header, HeaderError, Segment, VERSION};
+use crate::state::FormerStart;
+use crate::storage::{SegmentFile, Storage};
+use crate::writer::Newest;
+
+/// How much is written at a time where zeros or the same bytes are written again.
+const REWRITE_BYTES: usize = 1024 * 1024;
+
+/// What the state database says must be there.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    origin: Origin,
+    /// Where each ended start ended.
+    ends: BTreeMap<Epoch, Offset>,
+    /// The furthest of them.
+    floor: Offset,
+}
+
+impl Expected {
+    pub(crate) fn new(origin: Origin, starts: &[FormerStart]) -> Self {
+        let ended = starts.iter().filter(|former| former.ended);
+        let ends: BTreeMap<_, _> = ended.map(|former| (former.start.epoch, former.end)).collect();
+        let floor = ends.values().copied().max().unwrap_or(Offset::ZERO);
+        Self { origin, ends, floor }
+    }
+}
+
+/// What was there.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) catalog: Catalog,
+    pub(crate) head: Offset,
+    pub(crate) own_head: Sequence,
+    pub(crate) frontier: Frontier,
+    pub(crate) newest: Option<Newest>,
+}
+
+/// The deduplication window, while it is filled again.
+#[derive(Debug)]
+pub(crate) struct Window {
+    window: DedupeWindow,
+    wall: SystemTime,
+    now: Duration,
+    lead: Duration,
+    age_max: Duration,
+    last: Duration,
+}
+
+impl Window {
+    /// The window's time runs ahead of the clock by its own length, so that what came before this
+    /// boot has an age.
+    pub(crate) fn new(window: DedupeWindow, clock: &dyn Clock, age_max: Duration) -> Self {
+        let now = clock.boot() + age_max;
+        Self { window, wall: clock.wall(), now, lead: age_max, age_max, last: Duration::ZERO }
+    }
+
+    pub(crate) fn into_parts(self) -> (DedupeWindow, Duration) {
+        (self.window, self.lead)
+    }
+
+    /// The ids of an own record. A clock that was set back makes them young, never old.
+    fn fill(&mut self, decoded: &Decoded) {
+        let taken = UNIX_EPOCH.checked_add(Duration::from_millis(decoded.taken_ms));
+        let age = taken.and_then(|taken| self.wall.duration_since(taken).ok()).unwrap_or_default();
+        if age > self.age_max {
+            return;
+        }
+        self.last = self.last.max(self.now.saturating_sub(age));
+        let entries = decoded.record.taken_entries();
+        let publishers = decoded.publishers.iter().flat_map(|(identity, count)| {
+            std::iter::repeat_n(identity, usize::try_from(*count).unwrap_or(usize::MAX))
+        });
+        for ((_, entry), identity) in entries.zip(publishers) {
+            let glance = entry.glance();
+            let key = self.window.key(identity, glance.site, glance.id);
+            if self.window.get(key).is_none() {
+                self.window.insert(key, entry.sequence, self.last);
+            }
+        }
+    }
+}
+
+/// Reads, checks and completes everything.
+///
+/// # Errors
+/// If the disk refuses, or something durable is damaged.
+pub(crate) fn recover(
+    storage: &Arc<dyn Storage>,
+    expected: &Expected,
+    window: &mut Window,
+) -> Result<Recovered, Error> {
+    let recovered = Recovered {
+        catalog: Catalog::default(),
+        head: Offset::ZERO,
+        own_head: Sequence::ZERO,
+        frontier: Frontier::default(),
+        newest: None,
+    };
+    let mut recovery = Recovery { storage, expected, window, recovered, proven: expected.floor };
+    let firsts = storage.segments().map_err(|error| recovery.refused("list segments", error))?;
+    let count = firsts.len();
+    for (number, first) in firsts.into_iter().enumerate() {
+        recovery.segment(first, number + 1 == count)?;
+    }
+    recovery.finish()
+}
+
+struct Recovery<'a> {
+    storage: &'a Arc<dyn Storage>,
+    expected: &'a Expected,
+    window: &'a mut Window,
+    recovered: Recovered,
+    /// Everything through here was durable.
+    proven: Offset,
+}
+
+impl Recovery<'_> {
+    fn segment(&mut self, first: Offset, last: bool) -> Result<(), Error> {
+        let file = self.storage.open_segment(first);
+        let file = file.map_err(|error| self.refused("open a segment", error))?;
+        let length = file.length().map_err(|error| self.refused("read a segment", error))?;
+        let Some(header) = self.header(&file, first, length, last)? else {
+            return Ok(());
+        };
+        // A segment is begun only when everything before it is durable.
+        self.check_continues(first, first, 0)?;
+        self.proven = self.proven.max(self.recovered.head);
+        let segment = Segment::new(first, header.marker, header.length);
+        self.recovered.catalog.push(segment);
+        let end = length.min(header.length);
+        let mut scan = Scan::new(Arc::clone(&file), header.marker, end);
+        let (position, torn) = self.records(&mut scan, first, end)?;
+        if !last {
+            return if torn {
+                Err(self.damage(first, position, None, NOT_WRITTEN))
+            } else {
+                Ok(())
+            };
+        }
+        if torn {
+            self.check_torn(&mut scan, first, position)?;
+        }
+        if self.recovered.head < self.proven {
+            return Err(self.damage(first, position, Some(self.proven), LACKING));
+        }
+        let mut complete = || -> io::Result<()> {
+            write_zeros(&*file, position, &mut scan, length, header.length)?;
+            let unproven = self.recovered.catalog.locate(self.proven);
+            let unproven = unproven.map_or(HEADER_BYTES, |place| place.position);
+            rewrite(&*file, unproven, position)?;
+            file.sync_data()
+        };
+        complete().map_err(|error| self.refused("complete the last segment", error))?;
+        self.recovered.newest = Some(Newest { file, marker: header.marker, position });
+        Ok(())
+    }
+
+    /// The header; `None`: the segment was being created when the node stopped, and is removed.
+    fn header(
+        &mut self,
+        file: &Arc<dyn SegmentFile>,
+        first: Offset,
+        length: u64,
+        last: bool,
+    ) -> Result<Option<Header>, Error> {
+        let mut bytes = vec![0; usize::try_from(length.min(HEADER_BYTES)).unwrap_or_default()];
+        file.read_exact_at(&mut bytes, 0).map_err(|error| self.refused("read a segment", error))?;
+        match Header::decode(&bytes) {
+            Ok(header) if header.first == first => Ok(Some(header)),
+            Ok(_) => Err(self.damage(first, 0, None, "it is named otherwise than it says")),
+            Err(HeaderError::Version(version)) => {
+                let file = self.storage.segment_name(first);
+                Err(Error::Version { file, version, known: VERSION })
+            }
+            Err(HeaderError::Damaged) => {
+                let mut scan = Scan::new(Arc::clone(file), 0, length);
+                let behind = scan.not_zero_from(HEADER_BYTES.min(length));
+                let behind = behind.map_err(|error| self.refused("read a segment", error))?;
+                if !last || behind.is_some() || self.proven >= first {
+                    return Err(self.damage(first, 0, None, "its header is not what was written"));
+                }
+                tracing::warn!(
+                    file = %self.storage.segment_name(first),
+                    "the segment was being created when the node stopped: it is removed"
+                );
+                let removed = self.storage.remove_segment(first);
+                removed
+                    .and_then(|()| self.storage.sync_directory())
+                    .map_err(|error| self.refused("remove a segment", error))?;
+                self.reopen_newest()?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The segment before the one that was removed is the last after all.
+    fn reopen_newest(&mut self) -> Result<(), Error> {
+        let Some(newest) = self.recovered.catalog.newest() else {
+            return Ok(());
+        };
+        let (first, marker, position) = (newest.first, newest.marker, newest.end);
+        let file = self.storage.open_segment(first);
+        let file = file.map_err(|error| self.refused("open a segment", error))?;
+        file.sync_data().map_err(|error| self.refused("sync a segment", error))?;
+        self.recovered.newest = Some(Newest { file, marker, position });
+        Ok(())
+    }
+
+    /// All records from the front; where they end, and whether something else than zeros follows.
+    fn records(&mut self, scan: &mut Scan, first: Offset, end: u64) -> Result<(u64, bool), Error> {
+        let mut position = HEADER_BYTES;
+        while position < end {
+            let read = scan.record_at(position);
+            match read.map_err(|error| self.refused("read a segment", error))? {
+                Ok(decoded) => {
+                    self.check_continues(decoded.record.offset, first, position)?;
+                    self.take(&decoded, position);
+                    position += decoded.length as u64;
+                }
+                Err(DecodeError::Kind) => {
+                    let file = self.storage.segment_name(first);
+                    return Err(Error::Version { file, version: VERSION + 1, known: VERSION });
+                }
+                Err(_) => {
+                    let rest = scan.not_zero_from(position);
+                    let rest = rest.map_err(|error| self.refused("read a segment", error))?;
+                    return Ok((position, rest.is_some()));
+                }
+            }
+        }
+        Ok((position, false))
+    }
+
+    fn take(&mut self, decoded: &Decoded, position: u64) {
+        let record = &decoded.record;
+        self.recovered.head = record.end();
+        self.proven = self.proven.max(decoded.durable_before);
+        if let Content::Block { block, .. } = &record.content
+            && *block.origin() == self.expected.origin
+        {
+            self.recovered.own_head = block.last();
+            self.window.fill(decoded);
+        }
+        advance(&mut self.recovered.frontier, &self.expected.origin, record);
+        if let Some(segment) = self.recovered.catalog.newest_mut() {
+            segment.note(record, position, decoded.length as u64);
+        }
+    }
+
+    /// What follows the head must be the next offset, or the first of a later start where the
+    /// former is known to end here.
+    fn check_continues(&self, next: Offset, segment: Offset, position: u64) -> Result<(), Error> {
+        let head = self.recovered.head;
+        let same_start = next.epoch() == head.epoch() && head.plus(1) == Some(next);
+        let ended = || {
+            let between = self.expected.ends.range(head.epoch()..next.epoch());
+            between.map(|(_, end)| *end).all(|end| end == head)
+        };
+        let later_start = next.epoch() > head.epoch() && next.counter() == 1 && ended();
+        // The first record of a segment was looked at already, as the segment's name.
+        if same_start || later_start || (position == HEADER_BYTES && next == segment) {
+            return Ok(());
+        }
+        let through = Offset::from_u64(next.as_u64().saturating_sub(1));
+        Err(self.damage(segment, position, Some(through), "records before it are lacking"))
+    }
+
+    /// What follows the last whole record may be cut only if nothing says that it had been durable.
+    fn check_torn(&mut self, scan: &mut Scan, first: Offset, position: u64) -> Result<(), Error> {
+        let mut at = position;
+        loop {
+            let found = scan.record_from(at);
+            let found = found.map_err(|error| self.refused("read a segment", error))?;
+            let Some((found_at, decoded)) = found else {
+                break;
+            };
+            if decoded.durable_before > self.recovered.head {
+                let through = Some(decoded.durable_before);
+                return Err(self.damage(first, position, through, NOT_WRITTEN));
+            }
+            at = found_at + decoded.length as u64;
+        }
+        if self.proven > self.recovered.head {
+            return Err(self.damage(first, position, Some(self.proven), NOT_WRITTEN));
+        }
+        tracing::warn!(
+            file = %self.storage.segment_name(first), position, after = %self.recovered.head,
+            "the node stopped while it wrote: what was not durable is cut, nobody was assured of it"
+        );
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Recovered, Error> {
+        if self.recovered.head < self.proven {
+            let first = self.recovered.catalog.newest().map_or(Offset::ZERO, |newest| newest.first);
+            return Err(self.damage(first, 0, Some(self.proven), LACKING));
+        }
+        Ok(self.recovered)
+    }
+
+    fn damage(
+        &self,
+        segment: Offset,
+        position: u64,
+        through: Option<Offset>,
+        what: &'static str,
+    ) -> Error {
+        let file = self.storage.segment_name(segment);
+        let after = self.recovered.head;
+        Error::Damaged(Damage { file, position, after, through, what })
+    }
+
+    fn refused(&self, what: &'static str, source: io::Error) -> Error {
+        Error::Storage { what, place: self.storage.place(), source }
+    }
+}
+
+const NOT_WRITTEN: &str = "a record is not what was written";
+const LACKING: &str = "durable records behind it are lacking";
+
+/// Moves a frontier by a record. Own numbers are moved by own blocks alone: they come from here.
+pub(crate) fn advance(frontier: &mut Frontier, own: &Origin, record: &Record) {
+    if let Some((origin, through)) = record.moves()
+        && (origin != own || matches!(record.content, Content::Block { .. }))
+    {
+        frontier.advance(origin, through);
+    }
+}
+
+/// Zeros from a place to the last byte that is none, and where the file is shorter than it says.
+fn write_zeros(
+    file: &dyn SegmentFile,
+    position: u64,
+    scan: &mut Scan,
+    length: u64,
+    full: u64,
+) -> io::Result<()> {
+    let mut at = position;
+    while let Some(not_zero) = scan.not_zero_from(at)? {
+        let count = (length - not_zero).min(REWRITE_BYTES as u64);
+        zero(file, not_zero, count)?;
+        at = not_zero + count;
+    }
+    let mut at = length;
+    while at < full {
+        let count = (full - at).min(REWRITE_BYTES as u64);
+        zero(file, at, count)?;
+        at += count;
+    }
+    Ok(())
+}
+
+fn zero(file: &dyn SegmentFile, position: u64, count: u64) -> io::Result<()> {
+    let zeros = vec![0; usize::try_from(count).map_err(io::Error::other)?];
+    file.write_all_at(&zeros, position)
+}
+
+/// Writes the same bytes again. After a failed fsync the system may take pages for written that are
+/// not: only a new write makes the next fsync mean what it says.
+fn rewrite(file: &dyn SegmentFile, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let count =
+            usize::try_from((to - at).min(REWRITE_BYTES as u64)).map_err(io::Error::other)?;
+        let mut bytes = vec![0; count];
+        file.read_exact_at(&mut bytes, at)?;
+        file.write_all_at(&bytes, at)?;
+        at += count as u64;
+    }
+    Ok(())
+}

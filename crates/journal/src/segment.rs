@@ -1,0 +1,144 @@
+//! Segments: the header of each file, and the catalog that finds a place in them.
+//!
+//! The catalog is in memory: for each 64 KiB of records one point, with how far each origin got in
+//! it. Built at recovery, kept by the writer, asked by readers that fell behind. It never says
+//! anything of what is not durable.
+
+mod header;
+pub(crate) mod scan;
+
+use std::collections::BTreeMap;
+
+use evermesh_event::{Offset, Origin, Sequence};
+
+pub(crate) use self::header::{HEADER_BYTES, Header, HeaderError, VERSION};
+use crate::record::Record;
+
+/// One point for so many bytes: a lagging reader reads at most this in vain, and 4 GiB take 65 536
+/// points.
+const POINT_BYTES: u64 = 64 * 1024;
+
+/// All segments, rising.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    segments: Vec<Segment>,
+}
+
+/// One segment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    /// The offset of its first record; its name.
+    pub(crate) first: Offset,
+    /// With which its records begin.
+    pub(crate) marker: u32,
+    /// Of its file.
+    pub(crate) length: u64,
+    /// Where its last durable record ends.
+    pub(crate) end: u64,
+    points: Vec<Point>,
+}
+
+/// A stretch of records.
+#[derive(Debug)]
+struct Point {
+    /// Of its first record.
+    offset: Offset,
+    /// Where that lies in the file.
+    position: u64,
+    /// How far each origin gets in this stretch.
+    reaches: BTreeMap<Origin, Sequence>,
+}
+
+/// Where to begin to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The segment.
+    pub(crate) segment: Offset,
+    pub(crate) marker: u32,
+    pub(crate) position: u64,
+    /// Where the segment's durable records end.
+    pub(crate) end: u64,
+}
+
+impl Segment {
+    pub(crate) const fn new(first: Offset, marker: u32, length: u64) -> Self {
+        Self { first, marker, length, end: HEADER_BYTES, points: Vec::new() }
+    }
+
+    /// The next record lies there and takes so many bytes.
+    pub(crate) fn note(&mut self, record: &Record, position: u64, length: u64) {
+        let here = |point: &Point| position < point.position + POINT_BYTES;
+        if !self.points.last().is_some_and(here) {
+            let reaches = BTreeMap::new();
+            self.points.push(Point { offset: record.offset, position, reaches });
+        }
+        if let (Some(point), Some((origin, through))) = (self.points.last_mut(), record.moves()) {
+            match point.reaches.get_mut(origin) {
+                Some(reached) => *reached = through.max(*reached),
+                None => drop(point.reaches.insert(origin.clone(), through)),
+            }
+        }
+        self.end = position + length;
+    }
+
+    const fn place(&self, position: u64) -> Place {
+        Place { segment: self.first, marker: self.marker, position, end: self.end }
+    }
+}
+
+impl Catalog {
+    pub(crate) fn push(&mut self, segment: Segment) {
+        debug_assert!(self.segments.last().is_none_or(|last| last.first < segment.first));
+        self.segments.push(segment);
+    }
+
+    pub(crate) fn newest_mut(&mut self) -> Option<&mut Segment> {
+        self.segments.last_mut()
+    }
+
+    pub(crate) fn newest(&self) -> Option<&Segment> {
+        self.segments.last()
+    }
+
+    /// What all files take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.length).sum()
+    }
+
+    /// Where to begin to read, so that every record that ends behind an offset is met.
+    pub(crate) fn locate(&self, after: Offset) -> Option<Place> {
+        let behind = self.segments.partition_point(|segment| segment.first <= after);
+        let segment = self.segments.get(behind.saturating_sub(1))?;
+        let behind = segment.points.partition_point(|point| point.offset <= after);
+        let position = match segment.points.get(behind.saturating_sub(1)) {
+            Some(point) => point.position,
+            None => HEADER_BYTES,
+        };
+        Some(segment.place(position))
+    }
+
+    /// The same place as of now; at the end of its segment the beginning of the next, if there is
+    /// one.
+    pub(crate) fn go_on(&self, place: Place) -> Option<Place> {
+        let behind = self.segments.partition_point(|segment| segment.first <= place.segment);
+        let segment = self.segments.get(behind.checked_sub(1)?)?;
+        if segment.first != place.segment {
+            return None;
+        }
+        if place.position < segment.end {
+            return Some(segment.place(place.position));
+        }
+        self.segments.get(behind).map(|next| next.place(HEADER_BYTES))
+    }
+
+    /// An offset before every record of an origin above a sequence; `None`: there is no such
+    /// record.
+    pub(crate) fn place_of(&self, origin: &Origin, sequence: Sequence) -> Option<Offset> {
+        let points = self.segments.iter().flat_map(|segment| &segment.points);
+        let mut reaching =
+            points.filter(|point| point.reaches.get(origin).is_some_and(|at| *at > sequence));
+        let first = reaching.next()?.offset;
+        // A counter is at least 1, so this is the same epoch's offset before it.
+        Some(Offset::from_u64(first.as_u64().saturating_sub(1)))
+    }
+}

@@ -1,0 +1,143 @@
+//! What the handle, the writer and the readers share, and in which order locks are taken:
+//! numbering, then tail or catalog.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use evermesh_event::world::Clock;
+use evermesh_event::{Offset, Origin, Sequence, Start};
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::cursors::Cursors;
+use crate::intake::numbering::Numbering;
+use crate::limits::Limits;
+use crate::segment::Catalog;
+use crate::starts::Starts;
+use crate::state::FormerStart;
+use crate::storage::Storage;
+use crate::tail::Tail;
+
+/// Through where everything is on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Durable {
+    /// Of this journal.
+    pub offset: Offset,
+    /// Of the events numbered here.
+    pub own: Sequence,
+    /// A write or fsync failed: both stay where they are until restart.
+    pub failed: bool,
+}
+
+/// Whether the journal takes and shows. Changes only under the lock of numbering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Running,
+    /// Nothing more is taken; the writer ends once all is durable.
+    Closing,
+    Closed,
+    Failed,
+}
+
+/// One journal.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) origin: Origin,
+    pub(crate) start: Start,
+    pub(crate) limits: Limits,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) storage: Arc<dyn Storage>,
+    /// Own starts that ended, rising: what resume tokens of former starts mean.
+    pub(crate) former: Vec<FormerStart>,
+    pub(crate) numbering: Mutex<Numbering>,
+    pub(crate) tail: Mutex<Tail>,
+    pub(crate) catalog: RwLock<Catalog>,
+    pub(crate) starts: Mutex<Starts>,
+    /// Readers hold the other end.
+    pub(crate) head: watch::Sender<Offset>,
+    /// Publishers that wait for assurance, links and feeds hold the other end.
+    pub(crate) durable: watch::Sender<Durable>,
+    pub(crate) stage: watch::Sender<Stage>,
+    /// What may still be unwritten, in units; appends hold permits until the writer's commit gives
+    /// them back.
+    pub(crate) room: Semaphore,
+    pub(crate) bell: Bell,
+    pub(crate) cursors: Cursors,
+    pub(crate) syncs: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn numbering(&self) -> MutexGuard<'_, Numbering> {
+        self.numbering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn starts(&self) -> MutexGuard<'_, Starts> {
+        self.starts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    /// Moves on to a stage and wakes everyone who waits for anything. Under the lock of numbering.
+    pub(crate) fn enter(&self, _locked: &MutexGuard<'_, Numbering>, stage: Stage) {
+        self.stage.send_replace(stage);
+        if stage == Stage::Failed {
+            self.durable.send_modify(|durable| durable.failed = true);
+        }
+        if matches!(stage, Stage::Closed | Stage::Failed) {
+            self.head.send_modify(|_| {});
+        }
+        self.room.close();
+    }
+
+    pub(crate) fn count_sync(&self) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Wakes the writer, be it a thread or a task.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: Mutex<bool>,
+    thread: Condvar,
+    task: Notify,
+}
+
+impl Bell {
+    /// There is work.
+    pub(crate) fn ring(&self) {
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut *rung, true) {
+            drop(rung);
+            self.thread.notify_one();
+            self.task.notify_one();
+        }
+    }
+
+    /// Blocks this thread until there is work.
+    pub(crate) fn wait_blocking(&self) {
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*rung {
+            rung = self.thread.wait(rung).unwrap_or_else(PoisonError::into_inner);
+        }
+        *rung = false;
+    }
+
+    /// Waits until there is work.
+    pub(crate) async fn wait(&self) {
+        loop {
+            let was_rung = {
+                let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *rung)
+            };
+            if was_rung {
+                return;
+            }
+            self.task.notified().await;
+        }
+    }
+}

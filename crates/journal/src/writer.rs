@@ -1,0 +1,323 @@
+//! The only one who writes: group commit, by turns.
+//!
+//! A turn takes all that waits, writes it in order, calls fdatasync once (twice where a segment
+//! ends), and moves the durable watermark. What comes in meanwhile is the next turn's: no timer,
+//! and the slower the disk, the larger the groups. A failed write or fsync ends it for good: after
+//! one nobody knows what is on the disk (P11).
+
+use std::sync::{Arc, PoisonError};
+
+use evermesh_event::world::Random;
+use evermesh_event::{Offset, Sequence};
+
+use crate::error::Failure;
+use crate::intake::numbering::Pending;
+use crate::record::format;
+use crate::segment::{HEADER_BYTES, Header, Segment};
+use crate::shared::{Durable, Shared, Stage};
+use crate::state::State;
+use crate::storage::{Held, SegmentFile};
+
+/// One write at most: large enough that the call costs nothing, small enough to be kept.
+const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What the buffer keeps while nothing waits, so that an idle node stays small.
+const KEPT_BYTES: usize = 256 * 1024;
+
+/// Owns the disk. One for each journal.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    random: Arc<dyn Random>,
+    /// `None` once it ended.
+    state: Option<State>,
+    /// The ownership of the directory, given back after the state database is closed.
+    held: Option<Box<dyn Held>>,
+    newest: Option<Newest>,
+    buffer: Vec<u8>,
+    /// Written and not yet in the catalog: record, place, length.
+    written: Vec<Written>,
+    failure: Option<Failure>,
+}
+
+/// The segment that is written.
+#[derive(Debug)]
+pub(crate) struct Newest {
+    pub(crate) file: Arc<dyn SegmentFile>,
+    pub(crate) marker: u32,
+    /// Where the buffer goes.
+    pub(crate) position: u64,
+}
+
+#[derive(Debug)]
+struct Written {
+    pending: Pending,
+    position: u64,
+    length: u64,
+}
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// What is on the disk now.
+    pub durable: Durable,
+    /// How many records it wrote.
+    pub records: usize,
+    /// The journal was closed and the directory is free: this was the last turn.
+    pub ended: bool,
+}
+
+impl Writer {
+    pub(crate) const fn new(
+        shared: Arc<Shared>,
+        random: Arc<dyn Random>,
+        state: State,
+        held: Box<dyn Held>,
+        newest: Option<Newest>,
+    ) -> Self {
+        Self {
+            shared,
+            random,
+            state: Some(state),
+            held: Some(held),
+            newest,
+            buffer: Vec::new(),
+            written: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Nothing waits to be written.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.shared.numbering().queue.is_empty()
+    }
+
+    /// Writes all that waits, calls fdatasync, moves the watermark. Blocks while the disk works.
+    ///
+    /// # Errors
+    /// If a write or fsync fails, now or earlier: the journal failed for good.
+    pub fn turn(&mut self) -> Result<Commit, Failure> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        if self.state.is_none() {
+            let durable = *self.shared.durable.borrow();
+            return Ok(Commit { durable, records: 0, ended: true });
+        }
+        let batch = std::mem::take(&mut self.shared.numbering().queue);
+        let records = batch.len();
+        let done = self.commit(batch).and_then(|()| self.end_if_closing());
+        match done {
+            Ok(ended) => {
+                self.buffer.shrink_to(KEPT_BYTES);
+                Ok(Commit { durable: *self.shared.durable.borrow(), records, ended })
+            }
+            Err(failure) => Err(self.fail(failure)),
+        }
+    }
+
+    /// Turns as a task, for a simulation whose disk does not block: returns when the journal is
+    /// closed or failed.
+    pub async fn run(mut self) {
+        while let Ok(false) = self.turn().map(|commit| commit.ended) {
+            tokio::task::yield_now().await;
+            self.shared.bell.wait().await;
+        }
+    }
+
+    /// Turns on this thread until the journal is closed or failed.
+    pub(crate) fn run_blocking(mut self) -> Result<(), Failure> {
+        while !self.turn()?.ended {
+            self.shared.bell.wait_blocking();
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: Vec<Pending>) -> Result<(), Failure> {
+        if batch.is_empty() {
+            self.refresh_space();
+            return Ok(());
+        }
+        self.store_starts()?;
+        let durable_before = self.shared.durable.borrow().offset;
+        for pending in batch {
+            if let Some(length) = pending.begins {
+                self.sync()?;
+                self.begin_segment(pending.record.offset, length)?;
+            }
+            self.encode(pending, durable_before)?;
+        }
+        self.sync()?;
+        self.refresh_space();
+        Ok(())
+    }
+
+    fn encode(&mut self, pending: Pending, durable_before: Offset) -> Result<(), Failure> {
+        if self.buffer.len() >= WRITE_BYTES_MAX {
+            self.write()?;
+        }
+        let Some(newest) = &self.newest else {
+            return Err(self.failed("write", "no segment is open".into()));
+        };
+        let begin = self.buffer.len();
+        let Pending { record, publishers, taken_ms, .. } = &pending;
+        let buffer = &mut self.buffer;
+        format::encode(buffer, newest.marker, record, publishers, *taken_ms, durable_before);
+        let position = newest.position + begin as u64;
+        let length = (self.buffer.len() - begin) as u64;
+        self.written.push(Written { pending, position, length });
+        Ok(())
+    }
+
+    /// Hands the buffer to the file.
+    fn write(&mut self) -> Result<(), Failure> {
+        if let Some(newest) = &mut self.newest {
+            let written = newest.file.write_all_at(&self.buffer, newest.position);
+            newest.position += self.buffer.len() as u64;
+            self.buffer.clear();
+            written.map_err(|error| self.failed("write", error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Hands the buffer to the file and waits for the disk; then what was written may be read from
+    /// there.
+    fn sync(&mut self) -> Result<(), Failure> {
+        if self.written.is_empty() {
+            return Ok(());
+        }
+        self.write()?;
+        if let Some(newest) = &self.newest {
+            let synced = newest.file.sync_data();
+            synced.map_err(|error| self.failed("sync", error.to_string()))?;
+            self.shared.count_sync();
+        }
+        self.catalog_written();
+        Ok(())
+    }
+
+    /// Creates a segment: its header and its name are durable before any record of it is written.
+    fn begin_segment(&mut self, first: Offset, length: u64) -> Result<(), Failure> {
+        let marker = draw_marker(&*self.random);
+        let header = Header { marker, first, length, journal: self.shared.origin.journal };
+        let create = || {
+            let file = self.shared.storage.create_segment(first, length)?;
+            file.write_all_at(&header.encode(), 0)?;
+            file.sync_data()?;
+            self.shared.storage.sync_directory()?;
+            Ok(file)
+        };
+        let file = create()
+            .map_err(|error: std::io::Error| self.failed("create a segment", error.to_string()))?;
+        self.shared.count_sync();
+        self.newest = Some(Newest { file, marker, position: HEADER_BYTES });
+        self.shared.numbering().space.created(length);
+        let mut catalog = self.shared.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        catalog.push(Segment::new(first, marker, length));
+        Ok(())
+    }
+
+    fn catalog_written(&mut self) {
+        let mut catalog = self.shared.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(segment) = catalog.newest_mut() else {
+            return;
+        };
+        for written in &self.written {
+            segment.note(&written.pending.record, written.position, written.length);
+        }
+        drop(catalog);
+        self.settle();
+    }
+
+    /// Gives permits back and moves what is durable.
+    fn settle(&mut self) {
+        let Some(through) = self.written.last().map(|written| written.pending.record.end()) else {
+            return;
+        };
+        let mut own = Sequence::ZERO;
+        let mut numbering = self.shared.numbering();
+        let mut units = 0;
+        for Written { pending, .. } in self.written.drain(..) {
+            units += pending.units;
+            own = own.max(numbering.made_durable(&pending.record));
+        }
+        drop(numbering);
+        self.shared.durable.send_modify(|durable| {
+            durable.offset = through;
+            durable.own = durable.own.max(own);
+        });
+        self.shared.tail().shorten(through);
+        self.shared.room.add_permits(units);
+    }
+
+    fn store_starts(&mut self) -> Result<(), Failure> {
+        let dirty = self.shared.starts().take_dirty();
+        if let (false, Some(state)) = (dirty.is_empty(), &self.state) {
+            let stored = state.store_starts(&dirty);
+            stored.map_err(|error| self.failed("store the starts of members", error))?;
+        }
+        Ok(())
+    }
+
+    fn refresh_space(&self) {
+        match self.shared.storage.free_bytes() {
+            Ok(free) => self.shared.numbering().space.refresh(free),
+            Err(error) => tracing::warn!(%error, "cannot ask the file system for its free space"),
+        }
+    }
+
+    /// Ends it, if it is to be closed and nothing waits.
+    fn end_if_closing(&mut self) -> Result<bool, Failure> {
+        if self.shared.stage() != Stage::Closing || !self.idle() {
+            return Ok(false);
+        }
+        self.store_starts()?;
+        let durable = *self.shared.durable.borrow();
+        if let Some(state) = self.state.take() {
+            let stored = state.store_end(
+                &self.shared.origin,
+                self.shared.start,
+                durable.offset,
+                durable.own,
+            );
+            stored.map_err(|error| self.failed("store the end of this start", error))?;
+        }
+        self.held = None;
+        let numbering = self.shared.numbering();
+        self.shared.enter(&numbering, Stage::Closed);
+        Ok(true)
+    }
+
+    fn failed(&self, what: &'static str, reason: String) -> Failure {
+        Failure { place: self.shared.storage.place(), what, reason }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Failure {
+        tracing::error!(%failure, "the journal failed");
+        self.failure = Some(failure.clone());
+        let numbering = self.shared.numbering();
+        self.shared.enter(&numbering, Stage::Failed);
+        failure
+    }
+}
+
+impl Drop for Writer {
+    /// A writer that ends before its journal was closed assures nothing more.
+    fn drop(&mut self) {
+        let numbering = self.shared.numbering();
+        if matches!(self.shared.stage(), Stage::Running | Stage::Closing) {
+            self.shared.enter(&numbering, Stage::Failed);
+        }
+        drop(numbering);
+        // The database goes before the lock does.
+        self.state = None;
+        self.held = None;
+    }
+}
+
+/// A marker: random, and never the zeros of unwritten space.
+pub(crate) fn draw_marker(random: &dyn Random) -> u32 {
+    let mut bytes = [0; 4];
+    random.fill(&mut bytes);
+    u32::from_le_bytes(bytes).max(1)
+}

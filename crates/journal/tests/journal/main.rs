@@ -1,0 +1,21 @@
+//! The journal as its users see it: on a simulated disk that loses and tears, and on a real one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::large_futures,
+    unreachable_pub,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod crash;
+mod damage;
+mod directory;
+mod failing;
+mod fixture;
+mod intake;
+mod limits;
+mod reading;
+mod world;
