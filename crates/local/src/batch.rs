@@ -1,0 +1,220 @@
+//! Makes deliveries of records: whole bodies where everything is heard, runs of entries elsewhere.
+//! No await, no clock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use evermesh_event::{Coverage, Filter, Offset, Origin};
+use evermesh_journal::{Content, Missed, Record};
+use evermesh_proto::Delivery;
+
+/// One delivery at most. Large enough that a message costs nothing per event, small enough that
+/// acknowledging is not held up.
+const DELIVERY_BYTES_MAX: usize = 256 * 1024;
+
+/// What goes to the application next.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    /// Entries of one origin.
+    Delivery {
+        delivery: Delivery,
+        /// Runs of offsets that follow by one: the first, and how many.
+        runs: Vec<(Offset, u32)>,
+    },
+    /// A scope that may be lost.
+    Missed { missed: Missed, offset: Offset },
+}
+
+/// Records that were read and not yet delivered, and how far they were looked at.
+#[derive(Debug)]
+pub(crate) struct Batches {
+    records: VecDeque<Arc<Record>>,
+    /// Everything through here was delivered or left out.
+    at: Offset,
+}
+
+/// A delivery that is being made.
+#[derive(Debug)]
+struct Draft {
+    origin: Origin,
+    delivery: Delivery,
+    runs: Vec<(Offset, u32)>,
+    count: u32,
+    bytes: usize,
+}
+
+impl Draft {
+    fn new(origin: &Origin) -> Self {
+        let mut delivery = Delivery::default();
+        delivery.origin = Some(origin.to_proto());
+        delivery.attempt = 1;
+        Self { origin: origin.clone(), delivery, runs: Vec::new(), count: 0, bytes: 0 }
+    }
+
+    fn add(&mut self, first: Offset, count: u32, run: bytes::Bytes) {
+        if count == 0 {
+            // Only a watermark: nothing of the block was taken.
+            return;
+        }
+        self.count += count;
+        self.bytes += run.len();
+        self.delivery.splice(run);
+        match self.runs.last_mut() {
+            Some((begin, n)) if begin.as_u64() + u64::from(*n) == first.as_u64() => *n += count,
+            _ => self.runs.push((first, count)),
+        }
+    }
+
+    fn finish(mut self) -> Outgoing {
+        if let [(first, _)] = self.runs.as_slice() {
+            self.delivery.first_offset = first.as_u64();
+        } else {
+            let every = self.runs.iter().flat_map(|(first, count)| {
+                let first = first.as_u64();
+                first..first + u64::from(*count)
+            });
+            self.delivery.offsets = every.collect();
+            self.delivery.first_offset = self.delivery.offsets.first().copied().unwrap_or_default();
+        }
+        Outgoing::Delivery { delivery: self.delivery, runs: self.runs }
+    }
+}
+
+impl Batches {
+    /// Nothing was read; everything through `after` is past.
+    pub(crate) const fn new(after: Offset) -> Self {
+        Self { records: VecDeque::new(), at: after }
+    }
+
+    /// Everything through here was delivered or left out.
+    pub(crate) const fn at(&self) -> Offset {
+        self.at
+    }
+
+    /// More has to be read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// What was read.
+    pub(crate) fn extend(&mut self, records: Vec<Arc<Record>>) {
+        self.records.extend(records);
+    }
+
+    /// The next message, with at most so many entries; `None`: nothing that was read is heard.
+    pub(crate) fn next(&mut self, filter: &Filter, room: u32) -> Option<Outgoing> {
+        let mut draft: Option<Draft> = None;
+        while let Some(record) = self.records.front().cloned() {
+            let (block, skip) = match &record.content {
+                Content::Block { block, skip } => (block, *skip),
+                Content::Missed(_) if draft.is_some() => break,
+                Content::Missed(missed) => {
+                    self.past(&record);
+                    if concerns(missed, filter) {
+                        let (missed, offset) = (missed.clone(), record.offset);
+                        return Some(Outgoing::Missed { missed, offset });
+                    }
+                    continue;
+                }
+            };
+            let coverage = filter.coverage(block);
+            if coverage == Coverage::None {
+                self.past(&record);
+                continue;
+            }
+            if draft.as_ref().is_some_and(|draft| draft.origin != *block.origin()) {
+                break;
+            }
+            let draft = draft.get_or_insert_with(|| Draft::new(block.origin()));
+            let left = room.saturating_sub(draft.count);
+            let body = record.taken_body();
+            let whole = coverage == Coverage::All && self.at < record.offset;
+            let fits = draft.bytes == 0 || draft.bytes + body.len() <= DELIVERY_BYTES_MAX;
+            let count = block.count().saturating_sub(skip);
+            if whole && count <= left && fits {
+                draft.add(record.offset, count, body);
+                self.past(&record);
+                continue;
+            }
+            if !self.entries(&record, block.body(), filter, draft, left) {
+                break;
+            }
+        }
+        draft.filter(|draft| draft.count > 0).map(Draft::finish)
+    }
+
+    /// Adds entry by entry; false where the delivery is full before the record is past.
+    fn entries(
+        &mut self,
+        record: &Record,
+        body: &bytes::Bytes,
+        filter: &Filter,
+        draft: &mut Draft,
+        left: u32,
+    ) -> bool {
+        let (mut left, mut run) = (left, Run::default());
+        let mut done = true;
+        let at = self.at;
+        for (offset, entry) in record.taken_entries().filter(|(offset, _)| *offset > at) {
+            if filter.hears(&entry.glance()) {
+                let bytes = entry.range.len();
+                let full = draft.count + run.count > 0
+                    && draft.bytes + run.bytes() + bytes > DELIVERY_BYTES_MAX;
+                if left == 0 || full {
+                    done = false;
+                    break;
+                }
+                left -= 1;
+                run.extend(offset, entry.range);
+            } else {
+                run.flush(body, draft);
+            }
+            self.at = offset;
+        }
+        run.flush(body, draft);
+        if done {
+            self.past(record);
+        }
+        done
+    }
+
+    fn past(&mut self, record: &Record) {
+        self.at = self.at.max(record.end());
+        self.records.pop_front();
+    }
+}
+
+/// Entries that stand beside each other in a body.
+#[derive(Debug, Default)]
+struct Run {
+    first: Offset,
+    count: u32,
+    range: std::ops::Range<usize>,
+}
+
+impl Run {
+    fn bytes(&self) -> usize {
+        self.range.len()
+    }
+
+    fn extend(&mut self, offset: Offset, range: std::ops::Range<usize>) {
+        if self.count == 0 {
+            self.first = offset;
+            self.range.start = range.start;
+        }
+        self.range.end = range.end;
+        self.count += 1;
+    }
+
+    fn flush(&mut self, body: &bytes::Bytes, draft: &mut Draft) {
+        let Self { first, count, range } = std::mem::take(self);
+        if count > 0 {
+            draft.add(first, count, body.slice(range));
+        }
+    }
+}
+
+/// Whether a missed may concern a subscription.
+fn concerns(missed: &Missed, filter: &Filter) -> bool {
+    missed.sites.is_empty() || missed.sites.iter().any(|site| filter.hears_site(site))
+}

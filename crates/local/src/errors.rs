@@ -1,0 +1,65 @@
+//! The refusals that several stations have in common.
+
+use std::time::Duration;
+
+use evermesh_event as event;
+use evermesh_identity::Denied;
+use evermesh_journal::AppendError;
+use evermesh_telemetry::Refusal;
+use tonic::Code;
+
+/// When a publisher may look whether there is space again.
+const SPACE_RETRY: Duration = Duration::from_secs(1);
+/// When a client may come back to a node that is stopping: by then another one, or its next start.
+const DRAIN_RETRY: Duration = Duration::from_millis(500);
+
+/// A field of a request is not as it must be.
+pub(crate) fn invalid(field: &str, reason: &'static str, message: &str) -> Refusal {
+    Refusal::new(Code::InvalidArgument, reason, format!("{field}: {message}"))
+}
+
+/// Nothing serves this yet.
+pub(crate) fn not_yet(what: &str, instead: &str) -> Refusal {
+    let message = format!("{what} is not served by this version; {instead}");
+    Refusal::new(Code::Unimplemented, "NOT_YET", message)
+}
+
+/// A rule is lacking.
+pub(crate) fn denied(denied: &Denied) -> Refusal {
+    Refusal::new(Code::PermissionDenied, "NOT_ALLOWED", denied.told()).because(denied)
+}
+
+/// The node is stopping.
+pub(crate) fn draining() -> Refusal {
+    let message = "this node is stopping; connect again";
+    Refusal::new(Code::Unavailable, "DRAINING", message).retry_after(DRAIN_RETRY)
+}
+
+/// A disk failed between the event and its assurance.
+pub(crate) fn outcome_unknown() -> Refusal {
+    let message = "whether the events are stored is unknown, because this node's disk failed; \
+                   publish them again under the same ids once the node has restarted";
+    Refusal::new(Code::Unavailable, "OUTCOME_UNKNOWN", message)
+}
+
+/// What the journal did not take.
+pub(crate) fn not_appended(error: AppendError) -> Refusal {
+    match error {
+        AppendError::Full { .. } => {
+            let message = "this node's journal is full: nothing of this request was taken; \
+                           try again, and tell its operator";
+            let refusal = Refusal::new(Code::ResourceExhausted, "JOURNAL_FULL", message);
+            refusal.because(error).retry_after(SPACE_RETRY)
+        }
+        AppendError::Closed => draining(),
+        _ => {
+            let message = "this node takes no events until its restart";
+            Refusal::new(Code::Unavailable, "JOURNAL_FAILED", message).because(error)
+        }
+    }
+}
+
+/// What a rule of events says of a field of a subscription.
+pub(crate) fn field(refusal: &event::Refusal) -> Refusal {
+    invalid(refusal.field, refusal.reason, &refusal.message)
+}

@@ -1,0 +1,18 @@
+//! Applications on this node: what `evermesh.v1.EventReplication` serves.
+//!
+//! - [`Local`] is the service; `publish` is step 1 of the way of one event, `deliver` is step 6.
+//! - It knows the journal and nothing else: what members hold of an event is a cursor there.
+//! - Who calls comes from the request's extensions, where the gate put the verified identity.
+//! - Deliberately absent: durable names, reject and fences. They are refused as NOT_YET.
+
+mod batch;
+mod deliver;
+mod errors;
+mod publish;
+mod service;
+mod subscribe;
+mod subscriptions;
+mod traced;
+
+pub use service::{Local, Parts};
+pub use subscriptions::SubscriptionView;

@@ -1,0 +1,254 @@
+//! Step 1 of the way of one event: checks and authorises each event, hands them to the journal, and
+//! answers once they are as sure as asked for.
+//!
+//! One refused event concerns no other. Whoever asks and goes away changes nothing: what was handed
+//! to the journal stays there.
+
+use std::time::{Duration, SystemTime};
+
+use evermesh_event::assurance::{Judgement, replicated};
+use evermesh_event::world::draw;
+use evermesh_event::{FenceToken, Fill, Sequence, limits, validate};
+use evermesh_identity::{Act, Identity, Sites};
+use evermesh_journal::{Appended, Intake, Numbered};
+use evermesh_proto::v1;
+use evermesh_proto::v1::publish_result::Outcome;
+use evermesh_telemetry::{Refusal, Span, Station};
+use tokio::time::Instant;
+
+use crate::errors::{denied, draining, invalid, not_appended, not_yet, outcome_unknown};
+use crate::service::Local;
+use crate::traced::Traced;
+
+/// How long an answer waits if the request does not say.
+const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+/// And at most.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A request that was checked: what was refused has its place in `results` already.
+struct Checked {
+    events: Vec<Intake>,
+    /// One for each event of the request; `None`: the journal decides.
+    results: Vec<Option<v1::Refused>>,
+    traced: Vec<Traced>,
+}
+
+/// Publishes the events of one request.
+pub(crate) async fn publish(
+    local: &Local,
+    who: &Identity,
+    request: v1::PublishRequest,
+) -> Result<v1::PublishResponse, Refusal> {
+    let begin = local.parts.clock.wall();
+    if local.drain.is_cancelled() {
+        return Err(draining());
+    }
+    let until = check_until(request.until())?;
+    let deadline = Instant::now() + wait_for(request.wait_for.as_ref())?;
+    let replicas = request.replicas;
+    let all_or_nothing = request.all_or_nothing;
+    let checked = check(local, who, request.events)?;
+    let refused = checked.results.iter().any(Option::is_some);
+    if checked.events.is_empty() || (all_or_nothing && refused) {
+        return Ok(nothing_taken(checked.results));
+    }
+    let journal = &local.parts.journal;
+    let appended = journal.append(who.text(), &checked.events).await.map_err(not_appended)?;
+    let (assured, judgement) =
+        assure(local, until, appended.own_through, replicas, deadline).await?;
+    trace(local, who, begin, &checked.traced, &appended.taken);
+    let members = judgement.map(|judgement| judgement.members).unwrap_or_default();
+    Ok(v1::PublishResponse {
+        results: results(local, checked, &appended),
+        assured: assured.into(),
+        members: members
+            .into_iter()
+            .map(|(node, standing)| v1::MemberState { node, standing: standing.into(), took: None })
+            .collect(),
+    })
+}
+
+fn check_until(until: v1::Assurance) -> Result<v1::Assurance, Refusal> {
+    match until {
+        v1::Assurance::Unspecified => Ok(v1::Assurance::Stored),
+        v1::Assurance::Applied => {
+            let instead = "use REPLICATED: every member holds the event on its disk";
+            Err(not_yet("until = APPLIED", instead))
+        }
+        until => Ok(until),
+    }
+}
+
+fn wait_for(wait: Option<&prost_types::Duration>) -> Result<Duration, Refusal> {
+    let Some(wait) = wait else { return Ok(WAIT_DEFAULT) };
+    let checked = Duration::try_from(*wait).ok().filter(|wait| *wait <= WAIT_MAX);
+    checked.ok_or_else(|| {
+        let message = format!("is {} s; it must be between 0 and 60 s", wait.seconds);
+        invalid("wait_for", "WAIT_INVALID", &message)
+    })
+}
+
+/// Checks every event, and whether this identity may publish to its site.
+fn check(local: &Local, who: &Identity, events: Vec<v1::Event>) -> Result<Checked, Refusal> {
+    let count = events.len();
+    if count == 0 {
+        return Err(invalid("events", "EVENTS_MISSING", "is empty; hand in at least one event"));
+    }
+    if count > limits::PUBLISH_EVENTS_MAX {
+        let max = limits::PUBLISH_EVENTS_MAX;
+        let message = format!("has {count} entries, the limit is {max}; use several requests");
+        return Err(invalid("events", "TOO_MANY_EVENTS", &message));
+    }
+    let parts = &local.parts;
+    let sites = parts.rules.permitted_sites(who, Act::Publish);
+    if matches!(sites, Sites::None) {
+        let site = events.first().map(|event| event.site.as_str());
+        let permitted = parts.rules.permits(who, Act::Publish, site);
+        return Err(permitted.err().map_or_else(draining, |error| denied(&error)));
+    }
+    let now = parts.clock.wall();
+    let mut checked = Checked {
+        events: Vec::with_capacity(count),
+        results: Vec::with_capacity(count),
+        traced: Vec::new(),
+    };
+    for (place, event) in events.into_iter().enumerate() {
+        let result = match validate(event, fill(local, now)) {
+            Ok(valid) if sites.contains(&valid.event().site) => {
+                let (intake, traced) = Traced::intake(&parts.spans, valid, checked.events.len());
+                checked.events.push(intake);
+                checked.traced.extend(traced);
+                None
+            }
+            Ok(valid) => {
+                let site = &valid.event().site;
+                let message = format!("not allowed to publish to site `{site}`");
+                Some(refused(place, "site", "NOT_ALLOWED", message))
+            }
+            Err(refusal) => Some(refused(place, refusal.field, refusal.reason, refusal.message)),
+        };
+        checked.results.push(result);
+    }
+    Ok(checked)
+}
+
+fn fill(local: &Local, now: SystemTime) -> Fill {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let random = draw(local.parts.random.as_ref());
+    let [random @ .., _, _, _, _, _, _] = random;
+    let milliseconds = u64::try_from(since.as_millis()).unwrap_or_default();
+    Fill { id: uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid(), now }
+}
+
+fn refused(place: usize, field: &str, reason: &str, message: String) -> v1::Refused {
+    let field = format!("events[{place}].{field}");
+    v1::Refused { field, reason: reason.to_owned(), message, retry_after: None }
+}
+
+/// Nothing of the request was taken: each event says why, the good ones that another one was not.
+fn nothing_taken(results: Vec<Option<v1::Refused>>) -> v1::PublishResponse {
+    let fill = |(place, refused): (usize, Option<v1::Refused>)| {
+        let refused = refused.unwrap_or_else(|| v1::Refused {
+            field: format!("events[{place}]"),
+            reason: "ALL_OR_NOTHING".into(),
+            message: "another event of this request was refused".into(),
+            retry_after: None,
+        });
+        v1::PublishResult { outcome: Some(Outcome::Refused(refused)) }
+    };
+    let results = results.into_iter().enumerate().map(fill).collect();
+    let assured = v1::Assurance::Unspecified.into();
+    v1::PublishResponse { results, assured, members: Vec::new() }
+}
+
+fn results(local: &Local, checked: Checked, appended: &Appended) -> Vec<v1::PublishResult> {
+    let origin = local.parts.journal.origin();
+    let mut taken = checked.events.into_iter().zip(&appended.taken);
+    let result = |refused: Option<v1::Refused>| {
+        let outcome = match refused {
+            Some(refused) => Some(Outcome::Refused(refused)),
+            None => taken.next().map(|(intake, numbered)| {
+                let event = intake.event.event();
+                let token = FenceToken {
+                    origin: origin.clone(),
+                    sequence: numbered.sequence,
+                    site: event.site.clone(),
+                };
+                Outcome::Taken(v1::Taken {
+                    id: event.id.clone(),
+                    fence_token: Some(token.to_proto()),
+                    duplicate: numbered.duplicate,
+                })
+            }),
+        };
+        v1::PublishResult { outcome }
+    };
+    checked.results.into_iter().map(result).collect()
+}
+
+/// Waits until the events are as sure as asked for, or until the deadline: what is assured then.
+async fn assure(
+    local: &Local,
+    until: v1::Assurance,
+    through: Sequence,
+    replicas: u32,
+    deadline: Instant,
+) -> Result<(v1::Assurance, Option<Judgement>), Refusal> {
+    let journal = &local.parts.journal;
+    if until == v1::Assurance::Accepted {
+        return Ok((until, None));
+    }
+    let mut durable = journal.durable();
+    let stored = durable.wait_for(|durable| durable.failed || durable.own >= through);
+    match tokio::time::timeout_at(deadline, stored).await {
+        Ok(Ok(durable)) if durable.own >= through => {}
+        Ok(_) => return Err(outcome_unknown()),
+        Err(_) => {
+            let asked = until > v1::Assurance::Stored;
+            let judgement =
+                asked.then(|| replicated(through, &journal.cursors().snapshot(), replicas));
+            return Ok((v1::Assurance::Accepted, judgement));
+        }
+    }
+    if until == v1::Assurance::Stored {
+        return Ok((until, None));
+    }
+    let mut changed = journal.cursors().watch();
+    loop {
+        changed.borrow_and_update();
+        let judgement = replicated(through, &journal.cursors().snapshot(), replicas);
+        if judgement.done {
+            return Ok((v1::Assurance::Replicated, Some(judgement)));
+        }
+        if !matches!(tokio::time::timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
+            return Ok((v1::Assurance::Stored, Some(judgement)));
+        }
+    }
+}
+
+/// The span `evermesh.publish` of each sampled event: from the request until it was assured.
+fn trace(local: &Local, who: &Identity, begin: SystemTime, traced: &[Traced], taken: &[Numbered]) {
+    if traced.is_empty() {
+        return;
+    }
+    let end = local.parts.clock.wall();
+    let node = local.parts.node.as_str();
+    for traced in traced {
+        let Some(numbered) = taken.get(traced.place).filter(|numbered| !numbered.duplicate) else {
+            continue;
+        };
+        local.parts.spans.record(&Span {
+            station: Station::Publish { parent: traced.parent },
+            traceparent: &traced.traceparent,
+            begin,
+            end,
+            site: &traced.site,
+            event_type: &traced.event_type,
+            event_id: &traced.id,
+            origin: node,
+            sequence: &format_args!("{node}/{}", numbered.sequence),
+            peer: Some(who.text()),
+            batch: None,
+        });
+    }
+}
