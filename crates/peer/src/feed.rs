@@ -1,0 +1,245 @@
+//! Step 4 of the way of one event: one loop for each member that pulls, blocks of this node's
+//! origins from the member's position on, as they are.
+//!
+//! Always holds: blocks of one origin go in order, none below the position that the receiver
+//! named. What is sent may not be durable here yet; the receiver may hold what this node loses in
+//! a crash, and the next start's epoch lies above it. A feed whose receiver stands still holds one
+//! batch.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use evermesh_event::{Frontier, NodeName, Origin, Sequence};
+use evermesh_journal::{Content, Reader, Record};
+use evermesh_proto::v1;
+use evermesh_proto::v1::pull_request::Message as Said;
+use evermesh_proto::v1::pull_response::Message;
+use evermesh_telemetry::Refusal;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
+
+use crate::peers::Shared;
+use crate::starts;
+
+/// The version of the protocol that this node speaks.
+pub(crate) const VERSION: u32 = 1;
+/// How long the first message may take.
+const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+/// Messages between the loop and the connection: one is sent while the next is made.
+const ANSWERS_MAX: usize = 2;
+/// One batch of blocks: what is read at once. With one block more it still fits a message.
+const BATCH_BYTES: usize = 512 * 1024;
+/// Credit beyond this is not remembered: no receiver has that much memory for one link.
+const CREDIT_BYTES_MAX: u64 = 1 << 30;
+
+type Answers = mpsc::Sender<Result<v1::PullResponse, Status>>;
+
+/// Answers with a stream at once; a task of its own waits for hello and then sends.
+pub(crate) fn feed(
+    shared: &Arc<Shared>,
+    name: NodeName,
+    said: Streaming<v1::PullRequest>,
+) -> ReceiverStream<Result<v1::PullResponse, Status>> {
+    let (answers, stream) = mpsc::channel(ANSWERS_MAX);
+    let task = Arc::clone(shared);
+    shared.feeds.spawn(async move {
+        if let Err(refusal) = run(&task, &name, said, &answers).await {
+            let status = task.refusals.refuse(name.as_str(), refusal);
+            // A receiver that does not read is not waited for.
+            let _ = answers.send_timeout(Err(status), Duration::from_secs(1)).await;
+        }
+    });
+    ReceiverStream::new(stream)
+}
+
+async fn run(
+    shared: &Arc<Shared>,
+    name: &NodeName,
+    mut said: Streaming<v1::PullRequest>,
+    answers: &Answers,
+) -> Result<(), Refusal> {
+    let first = tokio::time::timeout(HELLO_DEADLINE, said.message()).await;
+    let hello = match first {
+        Ok(Ok(Some(v1::PullRequest { message: Some(Said::Hello(hello)) }))) => hello,
+        Ok(Ok(None) | Err(_)) => return Ok(()),
+        Ok(Ok(Some(_))) | Err(_) => {
+            let message = "the first message must be `hello`, within 10 s";
+            return Err(Refusal::new(Code::InvalidArgument, "HELLO_EXPECTED", message));
+        }
+    };
+    if hello.node != name.as_str() {
+        let message = format!("hello says `{}`, the certificate says `{name}`", hello.node);
+        return Err(Refusal::new(Code::PermissionDenied, "NAME_MISMATCH", message));
+    }
+    if hello.version < VERSION {
+        let message = format!("this node speaks version {VERSION} and above");
+        return Err(Refusal::new(Code::FailedPrecondition, "VERSION_UNKNOWN", message));
+    }
+    let taken_over = shared.members.begin_feed(name).ok_or_else(|| {
+        let message = "this node knows as many members as it can";
+        Refusal::new(Code::ResourceExhausted, "TOO_MANY_MEMBERS", message)
+    })?;
+    tracing::info!(peer = %name, "feeds");
+    let feed = Feed::new(shared, name, &hello);
+    let done = feed.run(said, answers, &taken_over).await;
+    shared.members.end_feed(name, &taken_over);
+    tracing::info!(peer = %name, "feeds no more");
+    done
+}
+
+/// One feed.
+struct Feed<'a> {
+    shared: &'a Arc<Shared>,
+    name: &'a NodeName,
+    /// The nodes whose events are wanted.
+    wanted: BTreeSet<NodeName>,
+    /// Where the receiver is, what is on its way included.
+    positions: Frontier,
+    reader: Reader,
+    credit: u64,
+}
+
+impl<'a> Feed<'a> {
+    fn new(shared: &'a Arc<Shared>, name: &'a NodeName, hello: &v1::Hello) -> Self {
+        let (journal, node) = (&shared.parts.journal, &shared.parts.node);
+        let mut wanted: BTreeSet<_> =
+            hello.wanted_nodes.iter().filter_map(|node| NodeName::new(node).ok()).collect();
+        if wanted.is_empty() {
+            wanted.insert(node.clone());
+        }
+        let positions = starts::frontier(&hello.frontier);
+        let here = journal.frontier();
+        let origins = here.iter().map(|(origin, _)| origin).chain([journal.origin()]);
+        let places = origins
+            .filter(|origin| wanted.contains(&origin.node))
+            .map(|origin| journal.place_of(origin, positions.get(origin)));
+        let after = places.min().unwrap_or_else(|| journal.head());
+        let credit = hello.credit_bytes.min(CREDIT_BYTES_MAX);
+        Self { shared, name, wanted, positions, reader: journal.reader(after), credit }
+    }
+
+    async fn run(
+        mut self,
+        mut said: Streaming<v1::PullRequest>,
+        answers: &Answers,
+        taken_over: &CancellationToken,
+    ) -> Result<(), Refusal> {
+        let journal = &self.shared.parts.journal;
+        let mut durable = journal.durable();
+        let mut ready = Some(Message::Welcome(self.welcome()));
+        loop {
+            let goodbye = self.shared.goodbye.is_cancelled();
+            if goodbye && ready.is_none() {
+                return self.goodbye(answers).await;
+            }
+            let wants = ready.is_none() && self.credit > 0;
+            tokio::select! {
+                biased;
+                () = taken_over.cancelled() => {
+                    let message = format!("a newer link of {} took over", self.name);
+                    return Err(Refusal::new(Code::Aborted, "TAKEN_OVER", message));
+                }
+                failed = durable.wait_for(|durable| durable.failed) => {
+                    let message = "this node's disk failed; it ends";
+                    drop(failed);
+                    return Err(Refusal::new(Code::Unavailable, "JOURNAL_FAILED", message));
+                }
+                message = said.message() => match message {
+                    Ok(Some(message)) => self.hear(message),
+                    Ok(None) | Err(_) => return Ok(()),
+                },
+                place = answers.reserve(), if ready.is_some() => {
+                    let Ok(place) = place else { return Ok(()) };
+                    place.send(Ok(v1::PullResponse { message: ready.take() }));
+                }
+                () = self.shared.goodbye.cancelled(), if !goodbye => {}
+                records = self.reader.next(BATCH_BYTES), if wants => match records {
+                    Ok(records) => ready = self.blocks(&records),
+                    Err(error) => return Err(unreadable(&error)),
+                },
+            }
+        }
+    }
+
+    fn welcome(&self) -> v1::Welcome {
+        let (parts, members) = (&self.shared.parts, self.shared.members.known());
+        let address = |(name, address): (Option<NodeName>, String)| v1::MemberAddress {
+            node: name.map(|name| name.to_string()).unwrap_or_default(),
+            address,
+        };
+        v1::Welcome {
+            node: parts.node.to_string(),
+            journal: Bytes::copy_from_slice(parts.journal.origin().journal.as_bytes()),
+            start: Bytes::copy_from_slice(parts.journal.start().id.as_bytes()),
+            version: VERSION,
+            frontier: starts::of_journal(&parts.journal),
+            members: members.into_iter().map(address).collect(),
+        }
+    }
+
+    /// The wanted blocks of these records that lie above the receiver's position.
+    fn blocks(&mut self, records: &[Arc<Record>]) -> Option<Message> {
+        let mut blocks = Vec::new();
+        let mut bytes = 0;
+        for record in records {
+            let Content::Block { block, .. } = &record.content else { continue };
+            let origin: &Origin = block.origin();
+            if !self.wanted.contains(&origin.node) || block.last() <= self.positions.get(origin) {
+                continue;
+            }
+            self.positions.advance(origin, block.last());
+            bytes += block.encoded().len() as u64;
+            blocks.push(block.encoded().clone());
+        }
+        self.credit = self.credit.saturating_sub(bytes);
+        (!blocks.is_empty()).then(|| Message::Blocks(v1::Blocks { blocks }))
+    }
+
+    fn hear(&mut self, said: v1::PullRequest) {
+        match said.message {
+            Some(Said::Credit(credit)) => {
+                self.credit = self.credit.saturating_add(credit.bytes).min(CREDIT_BYTES_MAX);
+            }
+            Some(Said::Watermarks(marks)) => {
+                let journal = &self.shared.parts.journal;
+                let head = journal.own_head();
+                for mark in marks.stored {
+                    let origin = mark.origin.as_ref().and_then(|o| Origin::from_proto(o).ok());
+                    let stored = Sequence::from_u64(mark.sequence);
+                    // What this start never numbered cannot be stored by anybody.
+                    if origin.as_ref() == Some(journal.origin()) && stored <= head {
+                        journal.cursors().stored(self.name.as_str(), stored);
+                    }
+                }
+            }
+            // Nothing that this version knows.
+            Some(Said::Hello(_)) | None => {}
+        }
+    }
+
+    /// Sends what there is and the durable head, and ends.
+    async fn goodbye(mut self, answers: &Answers) -> Result<(), Refusal> {
+        let head = self.shared.parts.journal.head();
+        while self.reader.position() < head {
+            let Ok(records) = self.reader.next(BATCH_BYTES).await else { break };
+            let message = self.blocks(&records);
+            if message.is_some() && answers.send(Ok(v1::PullResponse { message })).await.is_err() {
+                return Ok(());
+            }
+        }
+        let head = self.shared.parts.journal.durable().borrow().own.as_u64();
+        let message = Some(Message::Goodbye(v1::Goodbye { head, r#final: false }));
+        // Whoever is gone needs no goodbye.
+        let _ = answers.send(Ok(v1::PullResponse { message })).await;
+        Ok(())
+    }
+}
+
+fn unreadable(error: &evermesh_journal::ReadError) -> Refusal {
+    let message = "this node cannot read its journal on";
+    Refusal::new(Code::Unavailable, "JOURNAL_UNREADABLE", message).because(error)
+}

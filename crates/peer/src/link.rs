@@ -1,0 +1,332 @@
+//! Step 5 of the way of one event: this node dials a peer, names its frontier, and appends what is
+//! new of what comes.
+//!
+//! Always holds: a link begins where this node is, so nothing depends on what the peer believes;
+//! whatever ends a link, the next one asks again. One connection for each link, with two streams.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use evermesh_event::limits::MESH_MESSAGE_BYTES_MAX;
+use evermesh_event::{Block, JournalId, NodeName, Origin, Sequence};
+use evermesh_journal::{Missed, Taken};
+use evermesh_proto::v1;
+use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
+use evermesh_proto::v1::pull_request::Message;
+use evermesh_proto::v1::pull_response::Message as Said;
+use evermesh_telemetry::{Span, Station};
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::backoff::Backoff;
+use crate::dial::{Dialled, Io};
+use crate::feed::VERSION;
+use crate::peers::Shared;
+use crate::{ping, starts};
+
+/// How long a peer may take to welcome.
+const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
+/// Messages that wait for the connection. Watermarks and credit gather while it is busy.
+const REQUESTS_MAX: usize = 2;
+/// What the connection takes before it is read: several batches, so that a link is never idle.
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// HTTP/2's own pings, for a peer whose kernel still confirms while its process does not.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Keeps a link to an address until it is told to end.
+pub(crate) async fn keep(shared: Arc<Shared>, address: String, drain: CancellationToken) {
+    let mut backoff = Backoff::new();
+    loop {
+        let trouble = tokio::select! {
+            () = drain.cancelled() => return,
+            trouble = once(&shared, &address, &mut backoff) => trouble,
+        };
+        if shared.members.unlinked(&address, trouble.clone()) {
+            tracing::warn!(address, "no link: {trouble}; dials again");
+        }
+        let wait = backoff.next(shared.parts.random.as_ref());
+        tokio::select! {
+            () = drain.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// One link, from dialling to its end; returns why it ended.
+async fn once(shared: &Arc<Shared>, address: &str, backoff: &mut Backoff) -> String {
+    let Dialled { io, identity } = match shared.parts.dialer.dial(address).await {
+        Ok(dialled) => dialled,
+        Err(error) => return error.to_string(),
+    };
+    shared.dialled.fetch_add(1, Ordering::Relaxed);
+    let Some(name) = identity.member().cloned() else {
+        return format!("{} is at {address}, and no node of this mesh", identity.text());
+    };
+    if name == shared.parts.node {
+        return format!("{address} is this node itself; remove it from [mesh] peers");
+    }
+    let client = match connect(io).await {
+        Ok(channel) => MeshServiceClient::new(channel)
+            .max_decoding_message_size(MESH_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESH_MESSAGE_BYTES_MAX),
+        Err(error) => return format!("no HTTP/2 with {name}: {error}"),
+    };
+    let (link, said) = match Link::open(shared, &name, client.clone()).await {
+        Ok(opened) => opened,
+        Err(trouble) => return trouble,
+    };
+    backoff.reset();
+    shared.members.linked(address, &name);
+    tracing::info!(peer = %name, address, "linked");
+    let origin = link.origin.clone();
+    tokio::select! {
+        why = link.run(said) => format!("{name} {why}"),
+        why = ping::ping(shared, &origin, client) => format!("{name} {why}"),
+    }
+}
+
+/// HTTP/2 over one connection; there is no second one behind it.
+async fn connect(io: Box<dyn Io>) -> Result<Channel, tonic::transport::Error> {
+    let mut io = Some(TokioIo::new(io));
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let io = io.take().ok_or_else(|| std::io::Error::other("the connection has ended"));
+        std::future::ready(io)
+    });
+    // The name is never looked up: the connection is there.
+    Endpoint::from_static("http://peer.evermesh")
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_DEADLINE)
+        .keep_alive_while_idle(true)
+        .connect_with_connector(connector)
+        .await
+}
+
+/// A link that was welcomed.
+struct Link<'a> {
+    shared: &'a Arc<Shared>,
+    name: NodeName,
+    /// The peer's origin, as of its present journal.
+    origin: Origin,
+    requests: mpsc::Sender<v1::PullRequest>,
+    /// What was last said to be on this node's disk, for each origin of the peer.
+    said_stored: BTreeMap<Origin, Sequence>,
+    /// Bytes that were appended and not yet given back.
+    credit_due: u64,
+}
+
+impl<'a> Link<'a> {
+    async fn open(
+        shared: &'a Arc<Shared>,
+        name: &NodeName,
+        mut client: MeshServiceClient<Channel>,
+    ) -> Result<(Self, Streaming<v1::PullResponse>), String> {
+        let (requests, stream) = mpsc::channel(REQUESTS_MAX);
+        let hello = v1::PullRequest { message: Some(Message::Hello(hello(shared))) };
+        // Hello is in the stream before the call: some servers answer only then.
+        requests.try_send(hello).map_err(|_| "hello found no place".to_owned())?;
+        let opening = async {
+            let mut said = client.pull(ReceiverStream::new(stream)).await?.into_inner();
+            let first = said.message().await?;
+            Ok::<_, tonic::Status>((said, first))
+        };
+        let opened = tokio::time::timeout(WELCOME_DEADLINE, opening).await;
+        let (said, first) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(status)) => return Err(format!("{name} refuses: {}", status.message())),
+            Err(_) => return Err(format!("{name} did not welcome within 10 s")),
+        };
+        let Some(v1::PullResponse { message: Some(Said::Welcome(welcome)) }) = first else {
+            return Err(format!("{name} did not begin with a welcome"));
+        };
+        if welcome.node != name.as_str() {
+            let said = welcome.node;
+            return Err(format!("the certificate says {name}, the welcome says `{said}`"));
+        }
+        if welcome.version != VERSION {
+            let version = welcome.version;
+            return Err(format!("{name} speaks version {version}, this node {VERSION}"));
+        }
+        let journal =
+            JournalId::from_slice(&welcome.journal).map_err(|e| format!("{name}: {e}"))?;
+        let origin = Origin { node: name.clone(), journal };
+        starts::note(&shared.parts.journal, &origin, &welcome.frontier);
+        let link = Self {
+            shared,
+            name: name.clone(),
+            origin,
+            requests,
+            said_stored: BTreeMap::new(),
+            credit_due: 0,
+        };
+        Ok((link, said))
+    }
+
+    /// Takes what comes until the link ends; returns why.
+    async fn run(mut self, mut said: Streaming<v1::PullResponse>) -> String {
+        let mut durable = self.shared.parts.journal.durable();
+        let requests = self.requests.clone();
+        let mut due = self.due();
+        loop {
+            tokio::select! {
+                biased;
+                place = requests.reserve(), if due.is_some() => {
+                    let Ok(place) = place else { return "ended".into() };
+                    place.send(v1::PullRequest { message: due.take() });
+                    due = self.due();
+                }
+                changed = durable.changed() => {
+                    if changed.is_err() || durable.borrow_and_update().failed {
+                        return "is no longer pulled from: this node's disk failed".into();
+                    }
+                    if due.is_none() {
+                        due = self.due();
+                    }
+                }
+                message = said.message() => {
+                    let message = match message {
+                        Ok(Some(message)) => message,
+                        Ok(None) => return "ended the link".into(),
+                        Err(status) => return format!("ended the link: {}", status.message()),
+                    };
+                    if let Err(why) = self.hear(message).await {
+                        return why;
+                    }
+                    if due.is_none() {
+                        due = self.due();
+                    }
+                }
+            }
+        }
+    }
+
+    /// What should be said next: the newest watermarks, else credit once it is worth a message.
+    fn due(&mut self) -> Option<Message> {
+        let durable = self.shared.parts.journal.durable_frontier();
+        let mut stored = Vec::new();
+        for (origin, at) in durable.iter().filter(|(origin, _)| origin.node == self.name) {
+            let said = self.said_stored.entry(origin.clone()).or_default();
+            if at > *said {
+                *said = at;
+                let origin = Some(origin.to_proto());
+                stored.push(v1::OriginSequence { origin, sequence: at.as_u64() });
+            }
+        }
+        if !stored.is_empty() {
+            return Some(Message::Watermarks(v1::Watermarks { stored, applied: Vec::new() }));
+        }
+        if self.credit_due > self.shared.parts.credit_bytes / 4 {
+            let bytes = std::mem::take(&mut self.credit_due);
+            return Some(Message::Credit(v1::Credit { bytes }));
+        }
+        None
+    }
+
+    async fn hear(&mut self, said: v1::PullResponse) -> Result<(), String> {
+        match said.message {
+            Some(Said::Blocks(blocks)) => {
+                let arrived = self.shared.parts.clock.wall();
+                for block in blocks.blocks {
+                    self.credit_due += block.len() as u64;
+                    self.take(block, arrived).await?;
+                }
+                Ok(())
+            }
+            Some(Said::Missed(range)) => self.miss(range).await,
+            Some(Said::Goodbye(_)) => Err("said goodbye".into()),
+            // Nothing that this version knows.
+            Some(Said::Welcome(_)) | None => Ok(()),
+        }
+    }
+
+    async fn take(&self, encoded: Bytes, arrived: SystemTime) -> Result<(), String> {
+        let block = Block::decode(encoded)
+            .map_err(|error| format!("sent what is no block: {error}; asks again"))?;
+        if block.origin().node != self.name {
+            return Err(format!("sent events of {}, which were not asked for", block.origin()));
+        }
+        let sampled = block.sampled() && self.shared.parts.spans.enabled();
+        let traced = sampled.then(|| block.clone());
+        let origin = block.origin().clone();
+        match self.shared.parts.journal.take(block).await {
+            Ok(Taken::Appended { skip, .. }) => {
+                if let Some(block) = traced {
+                    self.trace(&block, skip, arrived);
+                }
+                Ok(())
+            }
+            Ok(Taken::Duplicate) => Ok(()),
+            Ok(Taken::Hole { at, needed }) => Err(format!(
+                "left a hole in {origin}: this node is at {at}, what came goes on from {needed}; \
+                 asks again"
+            )),
+            Err(error) => Err(format!("is not pulled from for now: {error}")),
+        }
+    }
+
+    async fn miss(&self, range: v1::MissedRange) -> Result<(), String> {
+        let missed = range.missed.as_ref().map(Missed::from_proto);
+        let Some(Ok(missed)) = missed else {
+            return Err("sent a missed that cannot be read".into());
+        };
+        if missed.origin.as_ref().is_none_or(|origin| origin.node != self.name) {
+            return Err("sent a missed of another node, which was not asked for".into());
+        }
+        tracing::warn!(peer = %self.name, from = %missed.from, through = %missed.through, "missed");
+        let stored = self.shared.parts.journal.miss(missed).await;
+        stored.map(|_| ()).map_err(|error| format!("is not pulled from for now: {error}"))
+    }
+
+    /// The span `evermesh.replicate` of each sampled event: from arrival until it was appended.
+    fn trace(&self, block: &Block, skip: u32, begin: SystemTime) {
+        let end = self.shared.parts.clock.wall();
+        let origin = block.origin().node.as_str();
+        for entry in block.entries().skip(skip as usize) {
+            let glance = entry.glance();
+            if !evermesh_telemetry::sampled(glance.traceparent) {
+                continue;
+            }
+            self.shared.parts.spans.record(&Span {
+                station: Station::Replicate,
+                traceparent: glance.traceparent,
+                begin,
+                end,
+                site: glance.site,
+                event_type: glance.r#type,
+                event_id: glance.id,
+                origin,
+                sequence: &format_args!("{origin}/{}", entry.sequence),
+                peer: Some(self.name.as_str()),
+                batch: None,
+            });
+        }
+    }
+}
+
+fn hello(shared: &Shared) -> v1::Hello {
+    let parts = &shared.parts;
+    let address = |(name, address): (Option<NodeName>, String)| v1::MemberAddress {
+        node: name.map(|name| name.to_string()).unwrap_or_default(),
+        address,
+    };
+    v1::Hello {
+        node: parts.node.to_string(),
+        journal: Bytes::copy_from_slice(parts.journal.origin().journal.as_bytes()),
+        start: Bytes::copy_from_slice(parts.journal.start().id.as_bytes()),
+        version: VERSION,
+        frontier: starts::of_journal(&parts.journal),
+        wanted_nodes: Vec::new(),
+        credit_bytes: parts.credit_bytes,
+        members: shared.members.known().into_iter().map(address).collect(),
+    }
+}

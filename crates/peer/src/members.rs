@@ -1,0 +1,186 @@
+//! Who there is, who was heard, and how the link to each one is. A bounded table.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use evermesh_event::assurance::Presence;
+use evermesh_event::{NodeName, Sequence};
+use evermesh_journal::Journal;
+use tokio_util::sync::CancellationToken;
+
+/// In one mesh. Every node has a link with every other; far more than a site has web nodes.
+pub(crate) const MEMBERS_MAX: usize = 4096;
+
+/// How one member is, seen from here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its name, once it was heard.
+    pub node: Option<String>,
+    /// Where it is dialled; empty if it only dials.
+    pub address: String,
+    /// This node pulls from it.
+    pub pulling: bool,
+    /// It pulls from this node.
+    pub feeding: bool,
+    /// It did not ping for longer than its lease.
+    pub suspended: bool,
+    /// Since its last ping; `None`: none in this start.
+    pub last_ping: Option<Duration>,
+    /// Through which of this node's sequences it holds everything on its disk.
+    pub stored: Sequence,
+    /// Why there is no link.
+    pub trouble: Option<String>,
+}
+
+/// A configured address.
+#[derive(Debug, Default)]
+struct Address {
+    name: Option<NodeName>,
+    pulling: bool,
+    trouble: Option<String>,
+}
+
+/// A member that was heard in this start.
+#[derive(Debug, Default)]
+struct Heard {
+    last_ping: Option<Duration>,
+    /// Ends the present feed; a newer one takes over.
+    feed: Option<CancellationToken>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    addresses: BTreeMap<String, Address>,
+    heard: BTreeMap<NodeName, Heard>,
+}
+
+/// The table. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Members {
+    table: Arc<Mutex<Table>>,
+    journal: Journal,
+    lease: Duration,
+}
+
+impl Members {
+    /// Knows the configured addresses; each counts as a member from the beginning.
+    pub(crate) fn new(journal: Journal, lease: Duration, addresses: &[String]) -> Self {
+        let addresses: BTreeMap<_, _> =
+            addresses.iter().map(|address| (address.clone(), Address::default())).collect();
+        for address in addresses.keys() {
+            journal.cursors().presence(address, Presence::Expected);
+        }
+        let table = Arc::new(Mutex::new(Table { addresses, heard: BTreeMap::new() }));
+        Self { table, journal, lease }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A link to an address works, and this is who is there.
+    pub(crate) fn linked(&self, address: &str, name: &NodeName) {
+        let mut table = self.table();
+        let entry = table.addresses.entry(address.to_owned()).or_default();
+        *entry = Address { name: Some(name.clone()), pulling: true, trouble: None };
+        drop(table);
+        self.journal.cursors().rename(address, name.as_str());
+    }
+
+    /// A link to an address ended, or never began. True if the trouble is another than before.
+    pub(crate) fn unlinked(&self, address: &str, trouble: String) -> bool {
+        let mut table = self.table();
+        let entry = table.addresses.entry(address.to_owned()).or_default();
+        entry.pulling = false;
+        let news = entry.trouble.as_ref() != Some(&trouble);
+        entry.trouble = Some(trouble);
+        news
+    }
+
+    /// A member's feed begins; an older one of the same member is told to end. `None`: no more
+    /// members are taken.
+    pub(crate) fn begin_feed(&self, name: &NodeName) -> Option<CancellationToken> {
+        let mut table = self.table();
+        if table.heard.len() >= MEMBERS_MAX && !table.heard.contains_key(name) {
+            return None;
+        }
+        let feed = CancellationToken::new();
+        let heard = table.heard.entry(name.clone()).or_default();
+        if let Some(older) = heard.feed.replace(feed.clone()) {
+            older.cancel();
+        }
+        Some(feed)
+    }
+
+    /// A feed ended by itself.
+    pub(crate) fn end_feed(&self, name: &NodeName, feed: &CancellationToken) {
+        if feed.is_cancelled() {
+            return;
+        }
+        feed.cancel();
+        if let Some(heard) = self.table().heard.get_mut(name) {
+            heard.feed = None;
+        }
+    }
+
+    /// A member pinged.
+    pub(crate) fn pinged(&self, name: &NodeName, now: Duration) {
+        self.table().heard.entry(name.clone()).or_default().last_ping = Some(now);
+        self.journal.cursors().presence(name.as_str(), Presence::Expected);
+    }
+
+    /// Suspends every member that was heard in this start and has been silent for its lease and a
+    /// margin.
+    pub(crate) fn suspend_silent(&self, now: Duration) {
+        let silent = |heard: &Heard| heard.last_ping.is_some_and(|at| self.is_silent(now, at));
+        let table = self.table();
+        let names = table.heard.iter().filter(|(_, heard)| silent(heard));
+        let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
+        drop(table);
+        for name in names {
+            self.journal.cursors().presence(name.as_str(), Presence::Suspended);
+        }
+    }
+
+    /// The margin covers that the member's clock may run slower than this one's.
+    fn is_silent(&self, now: Duration, last_ping: Duration) -> bool {
+        now.saturating_sub(last_ping) > self.lease + self.lease / 2
+    }
+
+    /// The names and addresses that are known.
+    pub(crate) fn known(&self) -> Vec<(Option<NodeName>, String)> {
+        let table = self.table();
+        table.addresses.iter().map(|(at, entry)| (entry.name.clone(), at.clone())).collect()
+    }
+
+    /// Every member, configured or heard.
+    pub(crate) fn status(&self, now: Duration) -> Vec<PeerStatus> {
+        let cursors = self.journal.cursors().snapshot();
+        let stored = |label: &str| {
+            let cursor = cursors.iter().find(|replica| replica.label == label);
+            cursor.map_or(Sequence::ZERO, |replica| replica.stored)
+        };
+        let table = self.table();
+        let of = |name: Option<&NodeName>, address: &str, entry: Option<&Address>| {
+            let heard = name.and_then(|name| table.heard.get(name));
+            let last_ping = heard.and_then(|heard| heard.last_ping);
+            PeerStatus {
+                node: name.map(ToString::to_string),
+                address: address.to_owned(),
+                pulling: entry.is_some_and(|entry| entry.pulling),
+                feeding: heard.is_some_and(|heard| heard.feed.is_some()),
+                suspended: last_ping.is_some_and(|at| self.is_silent(now, at)),
+                last_ping: last_ping.map(|at| now.saturating_sub(at)),
+                stored: stored(name.map_or(address, NodeName::as_str)),
+                trouble: entry.and_then(|entry| entry.trouble.clone()),
+            }
+        };
+        let configured = table.addresses.iter();
+        let configured = configured.map(|(at, entry)| of(entry.name.as_ref(), at, Some(entry)));
+        let dialling = table.heard.keys().filter(|name| {
+            !table.addresses.values().any(|entry| entry.name.as_ref() == Some(*name))
+        });
+        configured.chain(dialling.map(|name| of(Some(name), "", None))).collect()
+    }
+}

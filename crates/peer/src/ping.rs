@@ -1,0 +1,114 @@
+//! Pings and echoes, on a stream of their own. The receiver of blocks pings; whoever serves them
+//! answers, and knows from it that the receiver is there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use evermesh_event::{NodeName, Origin, Sequence, StartId};
+use evermesh_proto::v1;
+use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use crate::peers::Shared;
+
+/// Echoes between the loop and the connection.
+const ECHOES_MAX: usize = 2;
+/// Pings that wait for the connection: the next is due long after.
+const PINGS_MAX: usize = 2;
+
+/// Answers every ping of a member, until it ends.
+pub(crate) fn answer(
+    shared: &Arc<Shared>,
+    name: NodeName,
+    mut said: Streaming<v1::PingRequest>,
+) -> ReceiverStream<Result<v1::PingResponse, Status>> {
+    let (echoes, stream) = mpsc::channel(ECHOES_MAX);
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        while let Ok(Some(ping)) = said.message().await {
+            let (parts, journal) = (&shared.parts, &shared.parts.journal);
+            shared.members.pinged(&name, parts.clock.boot());
+            let echo = v1::PingResponse {
+                number: ping.number,
+                start: Bytes::copy_from_slice(journal.start().id.as_bytes()),
+                head: journal.own_head().as_u64(),
+                durable_head: journal.durable().borrow().own.as_u64(),
+                bases: Vec::new(),
+                members: Vec::new(),
+            };
+            if echoes.send(Ok(echo)).await.is_err() {
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(stream)
+}
+
+/// Pings a peer four times a lease; returns why it is not there any more.
+pub(crate) async fn ping(
+    shared: &Shared,
+    origin: &Origin,
+    mut client: MeshServiceClient<Channel>,
+) -> String {
+    let lease = shared.parts.lease;
+    let (pings, stream) = mpsc::channel(PINGS_MAX);
+    let start = Bytes::copy_from_slice(shared.parts.journal.start().id.as_bytes());
+    let message = |number| v1::PingRequest { number, start: start.clone(), members: Vec::new() };
+    // The first is in the stream before the call: some servers answer only then.
+    if pings.try_send(message(0)).is_err() {
+        return "the first ping found no place".into();
+    }
+    let echoes = tokio::time::timeout(lease, client.ping(ReceiverStream::new(stream))).await;
+    let mut echoes = match echoes {
+        Ok(Ok(echoes)) => echoes.into_inner(),
+        Ok(Err(status)) => return format!("refused to be pinged: {}", status.message()),
+        Err(_) => return silent(lease),
+    };
+    let mut due = tokio::time::interval(lease / 4);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut number, mut heard) = (0, Instant::now());
+    loop {
+        tokio::select! {
+            echo = echoes.message() => match echo {
+                Ok(Some(echo)) => {
+                    heard = Instant::now();
+                    note_head(shared, origin, &echo);
+                }
+                Ok(None) => return "ended".into(),
+                Err(status) => return format!("ended: {}", status.message()),
+            },
+            now = due.tick() => {
+                if now.duration_since(heard) > lease {
+                    return silent(lease);
+                }
+                number += 1;
+                // A full channel means that the connection takes nothing: the lease decides.
+                let _ = pings.try_send(message(number));
+            }
+        }
+    }
+}
+
+fn silent(lease: Duration) -> String {
+    format!("did not answer pings for {lease:?}")
+}
+
+/// How far a peer says that its own events are on its disk, kept for the day it was restored from
+/// a copy.
+fn note_head(shared: &Shared, origin: &Origin, echo: &v1::PingResponse) {
+    let head = Sequence::from_u64(echo.durable_head);
+    let journal = &shared.parts.journal;
+    // An own head of a former start is told again until this start numbers something.
+    if let Ok(start) = StartId::from_slice(&echo.start) {
+        let seen = journal.seen_starts();
+        let starts = seen.get(origin).map(Vec::as_slice).unwrap_or_default();
+        if starts.iter().any(|seen| seen.start == start && seen.epoch == head.epoch()) {
+            journal.note_head(origin, head);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Frontiers and starts, from the journal to messages and back.
+
+use bytes::Bytes;
+use evermesh_event::{Epoch, Frontier, Origin, Sequence, StartId};
+use evermesh_journal::Journal;
+use evermesh_proto::v1;
+
+/// Through where nothing is lacking here of each origin, with the starts that were seen.
+pub(crate) fn of_journal(journal: &Journal) -> Vec<v1::OriginFrontier> {
+    let all = journal.seen_starts();
+    let seen = |origin: &Origin| {
+        let starts = all.get(origin).into_iter().flatten();
+        let start = starts.map(|seen| v1::StartSeen {
+            epoch: seen.epoch.get(),
+            start: Bytes::copy_from_slice(seen.start.as_bytes()),
+            durable_head: seen.durable_head.as_u64(),
+        });
+        start.collect()
+    };
+    let mut frontier = journal.frontier();
+    frontier.advance(journal.origin(), Sequence::ZERO);
+    let of = |(origin, at): (&Origin, Sequence)| v1::OriginFrontier {
+        origin: Some(origin.to_proto()),
+        sequence: at.as_u64(),
+        starts: seen(origin),
+    };
+    frontier.iter().map(of).collect()
+}
+
+/// A frontier that another node sent. Origins that cannot be read are as if never met.
+pub(crate) fn frontier(sent: &[v1::OriginFrontier]) -> Frontier {
+    let of = |sent: &v1::OriginFrontier| {
+        let origin = Origin::from_proto(sent.origin.as_ref()?).ok()?;
+        Some((origin, Sequence::from_u64(sent.sequence)))
+    };
+    sent.iter().filter_map(of).collect()
+}
+
+/// Notes the starts that another node says of its own origin.
+pub(crate) fn note(journal: &Journal, origin: &Origin, sent: &[v1::OriginFrontier]) {
+    let own = sent.iter().find(|sent| {
+        sent.origin.as_ref().and_then(|sent| Origin::from_proto(sent).ok()).as_ref() == Some(origin)
+    });
+    for seen in own.map(|own| own.starts.as_slice()).unwrap_or_default() {
+        let start = StartId::from_slice(&seen.start).ok().zip(Epoch::new(seen.epoch));
+        if let Some((start, epoch)) = start {
+            journal.note_start(origin, epoch, start);
+            journal.note_head(origin, Sequence::from_u64(seen.durable_head));
+        }
+    }
+}
