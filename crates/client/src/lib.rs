@@ -1,0 +1,28 @@
+//! evermesh for Rust applications: the first and the last step of an event's way.
+//!
+//! - [`Client`]: one node, dialled when it is first needed and again whenever the connection broke.
+//! - [`Publisher`]: hands events in, and keeps them under the same ids until they are assured (P5).
+//! - [`Subscriber`]: hears events, and resumes after the last acknowledged one by itself (P2, P3).
+//! - [`Error`]: what went wrong, whose fault it is, and whether trying again helps.
+//!
+//! Always: nothing is acknowledged but by the application, and nothing is published twice under two
+//! ids. Deliberately absent: more than one node per client, durable names, and handlers that are
+//! called; an application loops over [`Subscriber::next`].
+
+mod address;
+mod backoff;
+mod client;
+mod credentials;
+mod dialing;
+mod error;
+mod publisher;
+mod subscriber;
+mod world;
+
+pub use address::Address;
+pub use client::Client;
+pub use credentials::Credentials;
+pub use error::{Error, Fault, Refusal};
+pub use publisher::{Outcome, Published, Publisher, Taken};
+pub use subscriber::{Begin, Item, Options, Subscriber};
+pub use world::World;
