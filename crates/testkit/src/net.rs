@@ -1,0 +1,116 @@
+//! The simulated network: a dialler, a listener, and identities in plain words.
+//!
+//! Whoever connects says in its first bytes who it is, and is believed: the place of TLS is taken
+//! by the simulation, which starts only honest parties.
+
+use std::io;
+
+use evermesh_event::NodeName;
+use evermesh_gate::{Admission, Listener, Refusal, Remote};
+use evermesh_identity::Identity;
+use evermesh_peer::{Dial, DialError, Dialer, Dialled};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::transport::{Channel, Endpoint};
+use turmoil::net::{TcpListener, TcpStream};
+
+/// The shared port of every simulated node.
+pub const PORT: u16 = 7443;
+/// The longest name that a caller says.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Connects to a node and says who is calling; an application says an empty name.
+///
+/// # Errors
+/// If nobody is there.
+pub async fn connect(host: &str, name: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect((host, PORT)).await?;
+    stream.set_nodelay(true)?;
+    let length = u8::try_from(name.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&[length], name.as_bytes()].concat()).await?;
+    Ok(stream)
+}
+
+/// A gRPC channel of an application to a node: one connection, none after it.
+///
+/// # Errors
+/// If nobody is there.
+pub async fn channel(host: &str) -> Result<Channel, tonic::transport::Error> {
+    let host = host.to_owned();
+    let connector = tower::service_fn(move |_: http::Uri| {
+        let host = host.clone();
+        async move { Ok::<_, io::Error>(TokioIo::new(connect(&host, "").await?)) }
+    });
+    Endpoint::from_static("http://node.evermesh").connect_with_connector(connector).await
+}
+
+/// Dials simulated nodes: the address `https://web-2:7443` is the host `web-2`.
+#[derive(Clone, Debug)]
+pub struct SimDialer {
+    /// Who dials.
+    pub name: NodeName,
+}
+
+impl Dialer for SimDialer {
+    fn dial(&self, address: &str) -> Dial {
+        let (name, address) = (self.name.clone(), address.to_owned());
+        Box::pin(async move {
+            let host = address.strip_prefix("https://").and_then(|rest| rest.split(':').next());
+            let wrong = || DialError::Address(address.clone());
+            let host = host.ok_or_else(wrong)?.to_owned();
+            let identity = Identity::member_named(NodeName::new(&host).map_err(|_| wrong())?);
+            let io = connect(&host, name.as_str()).await;
+            let io =
+                io.map_err(|source| DialError::Connect { address: address.clone(), source })?;
+            Ok(Dialled { io: Box::new(io), identity })
+        })
+    }
+}
+
+/// Listens on a simulated host.
+pub struct SimListener(TcpListener);
+
+impl SimListener {
+    /// Listens on this host.
+    ///
+    /// # Errors
+    /// If somebody else does.
+    pub async fn bind() -> io::Result<Self> {
+        Ok(Self(TcpListener::bind(("0.0.0.0", PORT)).await?))
+    }
+}
+
+impl Listener for SimListener {
+    type Io = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, Remote)> {
+        let (stream, from) = self.0.accept().await?;
+        Ok((stream, Remote::new(from.to_string())))
+    }
+}
+
+/// Believes what callers say.
+#[derive(Clone, Copy, Debug)]
+pub struct Believing;
+
+impl Admission for Believing {
+    type Raw = TcpStream;
+    type Io = TcpStream;
+
+    async fn admit(&self, mut raw: TcpStream) -> Result<(TcpStream, Identity), Refusal> {
+        let mut read = async || {
+            let length = usize::from(raw.read_u8().await?);
+            let mut name = [0; NAME_BYTES_MAX];
+            let name = name.get_mut(..length).ok_or(io::ErrorKind::InvalidData)?;
+            raw.read_exact(name).await?;
+            String::from_utf8(name.to_vec()).map_err(io::Error::other)
+        };
+        let name = read().await.map_err(|_| Refusal::Gone)?;
+        let identity = match NodeName::new(&name) {
+            Ok(name) => Identity::member_named(name),
+            // Applications are known by the account that runs the nodes.
+            Err(_) => Identity::local(0, 0, None, Some("root")),
+        };
+        Ok((raw, identity))
+    }
+}
