@@ -1,0 +1,227 @@
+//! The assembly: from a configuration to a running node. The page to read first.
+//!
+//! ```text
+//! Config ─▶ credentials, rules ─▶ journal ─▶ local, peers ─▶ routes ─▶ ports ─▶ run ─▶ drain
+//! ```
+//!
+//! Everything that can be refused is refused before anything is spawned, in the order above. The
+//! parts know nothing of each other; what they share is the journal, and here is where they get it.
+//! Each port carries what may be asked there: members come only to the shared one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evermesh_event::world::{Clock, Random};
+use evermesh_gate::{Counters, Drain, Gate, Limits, PeerCredentials, Routes, Tcp, Tls, Unix};
+use evermesh_journal::{Directory, Journal, Writer};
+use evermesh_local::Local;
+use evermesh_peer::{Peers, TlsDialer};
+use evermesh_telemetry::{LogOptions, Refusals, Spans, Telemetry};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+
+use crate::admin::Admin;
+use crate::config::{Config, Environment};
+use crate::drain::{Links, Running, Signals};
+use crate::error::Error;
+use crate::own::{self, Accounts};
+use crate::services::{Health, Services};
+use crate::sockets::{self, LocalSocket};
+use crate::world::{SystemClock, SystemRandom};
+
+/// What one link may have on its way: what its stream's window takes.
+const LINK_CREDIT_BYTES: u64 = 4 * 1024 * 1024;
+/// How long the collector may take for the last spans. They are worth less than a fast restart.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
+/// Runs a node until it is told to end by SIGTERM or SIGINT. Logs, and nothing else, go to standard
+/// error.
+///
+/// # Errors
+/// If it cannot begin, or the journal failed; [`Error::exit_code`] says which for scripts.
+pub async fn serve(config: Config, environment: &Environment) -> Result<(), Error> {
+    let random: Arc<dyn Random> = Arc::new(
+        SystemRandom::new()
+            .map_err(|source| Error::System { what: "give random numbers", source })?,
+    );
+    let telemetry = evermesh_telemetry::init(&evermesh_telemetry::Options {
+        node: config.node.name.as_str(),
+        logs: Some(LogOptions { format: config.log.format, filter: &config.log.filter }),
+        random: Arc::clone(&random),
+        environment: &|name| environment.get(name).map(str::to_owned),
+    })?;
+    let ended = match Node::prepare(config, random, telemetry.spans()).await {
+        Ok(node) => node.run().await,
+        Err(error) => Err(error),
+    };
+    finish(telemetry).await;
+    ended
+}
+
+/// Lets go of the last spans.
+async fn finish(telemetry: Telemetry) {
+    let done = tokio::task::spawn_blocking(|| telemetry.shutdown(LAST_SPANS)).await;
+    if let Ok(Err(error)) = done {
+        tracing::warn!("{error}");
+    }
+}
+
+/// A node that is put together. Everything is open and bound; nothing of it runs.
+struct Node {
+    config: Config,
+    journal: Journal,
+    writer: Writer,
+    local: Local,
+    /// The other members, and what keeps the links to them. Not there without TLS.
+    peers: Option<(Peers, evermesh_peer::Run)>,
+    health: Health,
+    /// For the applications beside this node.
+    local_port: (UnixListener, LocalSocket, Gate),
+    /// For everyone else. Not there without TLS.
+    shared_port: Option<(TcpListener, Tls, Gate)>,
+    signals: Signals,
+}
+
+impl Node {
+    async fn prepare(config: Config, random: Arc<dyn Random>, spans: Spans) -> Result<Self, Error> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let started = clock.wall();
+        let credentials = own::credentials(&config, started)?;
+        let rules = Arc::new(own::rules(&config)?);
+        let (journal, writer) = open_journal(&config, &clock, &random).await?;
+
+        let local = Local::new(evermesh_local::Parts {
+            journal: journal.clone(),
+            rules: Arc::clone(&rules),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+            spans: spans.clone(),
+            node: config.node.name.clone(),
+        });
+        let peers = credentials.as_ref().map(|credentials| {
+            Peers::new(evermesh_peer::Parts {
+                journal: journal.clone(),
+                rules: Arc::clone(&rules),
+                clock: Arc::clone(&clock),
+                random: Arc::clone(&random),
+                spans,
+                node: config.node.name.clone(),
+                addresses: config.mesh.peers.clone(),
+                dialer: Arc::new(TlsDialer::new(
+                    Arc::clone(&credentials.client),
+                    credentials.naming.clone(),
+                )),
+                lease: config.mesh.lease,
+                credit_bytes: LINK_CREDIT_BYTES,
+            })
+        });
+
+        let (local_counters, shared_counters) = (Arc::default(), Arc::default());
+        let admin = Admin {
+            node: config.node.name.clone(),
+            started,
+            rules,
+            journal: journal.clone(),
+            local: local.clone(),
+            peers: peers.as_ref().map(|(peers, _)| peers.clone()),
+            local_counters: Arc::clone(&local_counters),
+            shared_counters: Arc::clone(&shared_counters),
+            certificate_ends: credentials.as_ref().map(|credentials| credentials.not_after),
+            refusals: Refusals::default(),
+        };
+        let services = Services::new(&local, admin).await?;
+        let health = services.health();
+
+        let (listener, socket) = LocalSocket::bind(&config.listen.local).await?;
+        let local_port = (listener, socket, gate(services.local_routes(), local_counters));
+        let shared_port = match (config.listen.shared, credentials, &peers) {
+            (Some(address), Some(credentials), Some((peers, _))) => {
+                let listener = sockets::port(address).await?;
+                let admission = Tls::new(credentials.server, credentials.naming);
+                let routes = services.shared_routes(peers);
+                Some((listener, admission, gate(routes, shared_counters)))
+            }
+            _ => None,
+        };
+        let signals = Signals::new()?;
+        Ok(Self { config, journal, writer, local, peers, health, local_port, shared_port, signals })
+    }
+
+    /// Starts everything, and ends with it.
+    async fn run(self) -> Result<(), Error> {
+        let name = self.config.node.name.clone();
+        self.introduce();
+        let writer = self
+            .writer
+            .spawn()
+            .map_err(|source| Error::System { what: "start the thread `journal`", source })?;
+        let (drain, handle) = Drain::new();
+        let mut ports = JoinSet::new();
+        let (listener, socket, gate) = self.local_port;
+        let accounts = Accounts::default();
+        let admission = PeerCredentials::new(move |uid| accounts.name(uid));
+        ports.spawn(gate.serve(Unix::new(listener), admission, drain.clone()));
+        if let Some((listener, admission, gate)) = self.shared_port {
+            ports.spawn(gate.serve(Tcp::new(listener), admission, drain.clone()));
+        }
+        let (peers, links) = self.peers.unzip();
+        let links = links.map(Links::start);
+        self.health.serving(true).await;
+        tracing::info!("evermesh {name} is ready");
+        Running {
+            health: self.health,
+            drain: handle,
+            deadline: self.config.node.drain,
+            local: self.local,
+            peers,
+            links,
+            ports,
+            journal: self.journal,
+            writer,
+            socket,
+        }
+        .until_ended(self.signals)
+        .await
+    }
+
+    /// One line that tells which node this is and where.
+    fn introduce(&self) {
+        let Config { node, listen, .. } = &self.config;
+        let shared =
+            self.shared_port.as_ref().and_then(|(listener, ..)| listener.local_addr().ok());
+        let shared = shared.map_or_else(|| "none".to_owned(), |address| address.to_string());
+        tracing::info!(
+            "evermesh {}: node {}, epoch {}, journal {} in {}, local socket {}, \
+             shared port {shared}",
+            env!("CARGO_PKG_VERSION"),
+            node.name,
+            self.journal.start().epoch.get(),
+            self.journal.origin().journal,
+            node.data_dir.display(),
+            listen.local.display(),
+        );
+    }
+}
+
+/// Opens the journal aside: recovery reads the disk, and may take a while.
+async fn open_journal(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<(Journal, Writer), Error> {
+    let (node, path) = (config.node.name.clone(), config.node.data_dir.clone());
+    let limits = evermesh_journal::Limits::with_max_bytes(config.journal.max_bytes);
+    let (clock, random) = (Arc::clone(clock), Arc::clone(random));
+    let opened = tokio::task::spawn_blocking(move || {
+        let storage = Directory::open(&path).map_err(|source| Error::DataDir { path, source })?;
+        let storage = Arc::new(storage);
+        let options = evermesh_journal::Options { node, storage, clock, random, limits };
+        Ok(Journal::open(options)?)
+    });
+    opened.await.map_err(|_| Error::Fault("opening the journal"))?
+}
+
+/// One port, with limits of its own.
+fn gate(routes: Routes, counters: Arc<Counters>) -> Gate {
+    Gate { routes, limits: Limits::default(), counters }
+}
