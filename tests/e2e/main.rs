@@ -1,0 +1,22 @@
+//! Real processes: the binary as people run it, on this machine, in temporary directories.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+mod config_errors;
+mod history;
+mod kills;
+mod mesh;
+mod node;
+mod one_node;
+mod publish_subscribe;
+mod python;
+mod refusals;
+mod restarts;
+mod trace;
+mod two_nodes;

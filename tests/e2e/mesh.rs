@@ -1,0 +1,112 @@
+//! Nodes that know each other, with certificates made by the binary, and what the tests do to them.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::{Duration, SystemTime};
+
+use evermesh_client::{Address, Client, Credentials};
+use evermesh_event::world::Clock as _;
+use evermesh_identity::ca;
+use evermesh_server::world::SystemClock;
+use serde_json::Value;
+
+use crate::node::{Node, evermesh, free_port, run, until};
+
+/// Some nodes of one mesh; none runs before it is started.
+pub(crate) struct Mesh {
+    directory: tempfile::TempDir,
+    ports: Vec<u16>,
+    pub(crate) nodes: Vec<Node>,
+}
+
+impl Mesh {
+    /// `web-1` to `web-N`, each with all others as peers, and the application `shop`.
+    pub(crate) fn new(count: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let (ca, out) = (path("ca"), path(""));
+        // Old enough to have issued certificates that have expired since.
+        let authority =
+            ca::NewAuthority { dir: ca.clone().into(), trust_domain: "mesh.internal".into() };
+        ca::init(&authority, days_ago(30)).unwrap();
+        for number in 1..=count {
+            let name = format!("web-{number}");
+            let at = ["--dns", "localhost", "--ip", "127.0.0.1", "--out", &out];
+            succeed(&[&["ca", "issue", "--dir", &ca, "--node", &name][..], &at].concat());
+        }
+        succeed(&["ca", "issue", "--dir", &ca, "--app", "shop", "--out", &out]);
+        let ports: Vec<_> = (0..count).map(|_| free_port()).collect();
+        let nodes = (0..count).map(|own| node(directory.path(), own, &ports)).collect();
+        Self { directory, ports, nodes }
+    }
+
+    /// Starts all nodes and waits until each is linked to all others.
+    pub(crate) fn started(count: usize) -> Self {
+        let mut mesh = Self::new(count);
+        mesh.nodes.iter_mut().for_each(Node::start);
+        (0..count).for_each(|node| mesh.linked(node));
+        mesh
+    }
+
+    /// Waits until a node pulls from every other and feeds every other.
+    pub(crate) fn linked(&self, node: usize) {
+        until("the nodes are linked", || {
+            let status = status(&self.nodes[node]);
+            let members = status["members"].as_array().unwrap().iter();
+            let linked = members.filter(|m| m["pulling"] == true && m["feeding"] == true);
+            linked.count() == self.nodes.len() - 1
+        });
+    }
+
+    /// A file of the mesh.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The shared port of a node, as `--at` takes it.
+    pub(crate) fn shared(&self, node: usize) -> String {
+        format!("https://127.0.0.1:{}", self.ports[node])
+    }
+
+    /// A client through a node's local socket.
+    pub(crate) fn client(&self, node: usize) -> Client {
+        let address: Address = self.nodes[node].at().parse().unwrap();
+        Client::connect(&address, &Credentials::default()).unwrap()
+    }
+}
+
+fn node(directory: &Path, own: usize, ports: &[u16]) -> Node {
+    let name = format!("web-{}", own + 1);
+    let peers: Vec<_> = (0..ports.len())
+        .filter(|other| *other != own)
+        .map(|other| format!("\"https://127.0.0.1:{}\"", ports[other]))
+        .collect();
+    let more = format!(
+        "shared = \"127.0.0.1:{}\"\n[tls]\ncert = \"{name}.pem\"\nkey = \"{name}.key\"\n\
+         ca = \"ca.pem\"\n[mesh]\npeers = [{}]\nlease = \"1s\"\n\
+         [[allow]]\nwho = \"spiffe://mesh.internal/app/shop\"\n\
+         acts = [\"publish\", \"subscribe\", \"observe\"]\n",
+        ports[own],
+        peers.join(", ")
+    );
+    Node::new(directory, &name, &more)
+}
+
+/// So many days before now.
+pub(crate) fn days_ago(days: u64) -> SystemTime {
+    SystemClock.wall() - Duration::from_secs(days * 24 * 60 * 60)
+}
+
+/// Runs a command that must succeed.
+pub(crate) fn succeed(arguments: &[&str]) -> Output {
+    let output = run(evermesh().args(arguments));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "evermesh {}: {said}", arguments.join(" "));
+    output
+}
+
+/// What a node says of itself.
+pub(crate) fn status(node: &Node) -> Value {
+    let output = succeed(&["status", "--json", "--at", &node.at()]);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
