@@ -9,6 +9,7 @@
 )]
 
 mod config_errors;
+mod demo;
 mod history;
 mod kills;
 mod mesh;
@@ -18,5 +19,6 @@ mod publish_subscribe;
 mod python;
 mod refusals;
 mod restarts;
+mod subscriptions;
 mod trace;
 mod two_nodes;
