@@ -218,3 +218,6 @@ impl Run {
 fn concerns(missed: &Missed, filter: &Filter) -> bool {
     missed.sites.is_empty() || missed.sites.iter().any(|site| filter.hears_site(site))
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,20 +77,24 @@ impl Refusals {
     /// Logs and counts a refusal, and makes what the caller gets.
     #[must_use]
     pub fn refuse(&self, who: &str, refusal: Refusal) -> Status {
+        let Refusal { reason, message, detail, .. } = &refusal;
+        self.note(who, reason, message, detail.as_deref().unwrap_or_default());
+        refusal.into_status()
+    }
+
+    /// Logs and counts a refusal of a part of a call, which is answered within the call.
+    pub fn note(&self, who: &str, reason: &'static str, message: &str, detail: &str) {
         let count = {
             let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = counts.entry(refusal.reason).or_default();
+            let count = counts.entry(reason).or_default();
             *count += 1;
             *count
         };
         // The first of each reason, and then ever fewer: a caller that is refused all day does not
         // fill the disk with log lines.
         if count.is_power_of_two() || count % 1000 == 0 {
-            let Refusal { reason, message, detail, .. } = &refusal;
-            let detail = detail.as_deref().unwrap_or_default();
             tracing::warn!(who, reason, count, detail, "refused: {message}");
         }
-        refusal.into_status()
     }
 
     /// How often each reason was given in this start.

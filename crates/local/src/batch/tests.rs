@@ -1,0 +1,160 @@
+//! Batches against a shadow: whatever the blocks, the filter and the room, what comes out is every
+//! heard entry once, in order, with its own offset.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::time::SystemTime;
+
+use evermesh_event::{
+    BlockBuilder, Fill, JournalId, NodeName, Sequence, StartId, ValidEvent, validate,
+};
+use evermesh_proto::v1;
+use proptest::prelude::*;
+
+use super::*;
+
+const SITES: [&str; 3] = ["shop", "intranet", "blog"];
+
+fn origin(node: u8) -> Origin {
+    let node = NodeName::new(&format!("web-{node}")).unwrap();
+    Origin { node, journal: JournalId::new([7; 16]) }
+}
+
+fn event(site: usize, bytes: usize) -> ValidEvent {
+    let event = v1::Event {
+        site: SITES[site].into(),
+        r#type: "t".into(),
+        data: vec![7; bytes].into(),
+        ..Default::default()
+    };
+    validate(event, Fill { id: uuid::Uuid::nil(), now: SystemTime::UNIX_EPOCH }).unwrap()
+}
+
+/// One block to be: its origin, its entries (site, bytes), how many at its front were here already,
+/// and how far its offset lies after the record before.
+type Plan = (u8, Vec<(usize, usize)>, usize, u64);
+
+/// The records, and the shadow: offset, node and sequence of every taken entry of each site.
+fn records(plans: &[Plan]) -> (Vec<Arc<Record>>, Vec<(u64, String, u64, usize)>) {
+    let (mut records, mut shadow) = (Vec::new(), Vec::new());
+    let (mut offset, mut sequence) = (0, 0);
+    for (node, entries, skip, gap) in plans {
+        let origin = origin(*node);
+        let previous = Sequence::from_u64(sequence);
+        let mut builder = BlockBuilder::new(origin.clone(), StartId::new([1; 16]), previous);
+        let skip = skip % entries.len();
+        offset += 1 + gap;
+        let first = offset;
+        for (place, (site, bytes)) in entries.iter().enumerate() {
+            sequence += 1;
+            builder.push(Sequence::from_u64(sequence), &event(*site, *bytes), false);
+            if place >= skip {
+                shadow.push((offset, origin.node.to_string(), sequence, *site));
+                offset += 1;
+            }
+        }
+        offset -= 1;
+        let block = builder.finish().unwrap();
+        let content = Content::Block { block, skip: u32::try_from(skip).unwrap() };
+        records.push(Arc::new(Record { offset: Offset::from_u64(first), content }));
+    }
+    (records, shadow)
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let entries = proptest::collection::vec((0_usize..3, 0_usize..200), 1..12);
+    (1_u8..3, entries, 0_usize..12, prop_oneof![4 => Just(0_u64), 1 => 1_u64..1000])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn what_comes_out_is_every_heard_entry_once(
+        plans in proptest::collection::vec(plan(), 1..12),
+        heard in proptest::sample::subsequence(vec![0_usize, 1, 2], 1..=3),
+        rooms in proptest::collection::vec(1_u32..20, 1..8),
+        after in 0_u64..30,
+    ) {
+        let (records, shadow) = records(&plans);
+        let sites = heard.iter().map(|site| SITES[*site].to_owned()).collect();
+        let filter = Filter::new(Some(sites), vec![], vec![]).unwrap();
+        let mut batches = Batches::new(Offset::from_u64(after));
+        let beyond: Vec<_> =
+            records.iter().filter(|record| record.end().as_u64() > after).cloned().collect();
+        let last = records.last().unwrap().end().as_u64();
+        batches.extend(beyond);
+        let mut out = Vec::new();
+        let mut rooms = rooms.iter().cycle();
+        while !batches.is_empty() {
+            let room = *rooms.next().unwrap();
+            let Some(outgoing) = batches.next(&filter, room) else { continue };
+            let Outgoing::Delivery { delivery, runs } = outgoing else { panic!("no missed here") };
+            let node = delivery.origin.clone().unwrap().node;
+            let told = runs.iter().flat_map(|(first, count)| {
+                (0..u64::from(*count)).map(|n| first.as_u64() + n)
+            });
+            let mut count = 0;
+            for ((place, entry), told) in delivery.entries().enumerate().zip(told) {
+                let entry = entry.unwrap();
+                let follows = delivery.first_offset + place as u64;
+                let offset = delivery.offsets.get(place).copied().unwrap_or(follows);
+                prop_assert_eq!(offset, told, "the window counts what the application is told");
+                let site = SITES.iter().position(|s| *s == entry.event.clone().unwrap().site);
+                out.push((offset, node.clone(), entry.sequence, site.unwrap()));
+                count += 1;
+            }
+            prop_assert!(count >= 1 && count <= room, "{} of {}", count, room);
+        }
+        prop_assert!(after >= last || batches.at().as_u64() == last);
+        let expected: Vec<_> = shadow
+            .into_iter()
+            .filter(|(offset, _, _, site)| *offset > after && heard.contains(site))
+            .collect();
+        prop_assert_eq!(out, expected);
+    }
+}
+
+#[test]
+fn a_delivery_is_bounded_in_bytes_and_takes_the_largest_event() {
+    let large = vec![(0, 200_000), (0, 200_000)];
+    let (records, _) = records(&[(1, large, 0, 0), (1, vec![(0, 10)], 0, 0)]);
+    let filter = Filter::default();
+    let mut batches = Batches::new(Offset::ZERO);
+    batches.extend(records);
+    let mut sizes = Vec::new();
+    while let Some(Outgoing::Delivery { delivery, .. }) = batches.next(&filter, 100) {
+        sizes.push(delivery.entries().count());
+    }
+    assert!(sizes.iter().sum::<usize>() == 3 && sizes[0] <= 2, "{sizes:?}");
+}
+
+#[test]
+fn a_missed_stands_between_what_is_before_and_after_it() {
+    let missed = |sites: &[&str]| Missed {
+        origin: None,
+        from: Sequence::ZERO,
+        through: Sequence::ZERO,
+        sites: sites.iter().map(ToString::to_string).collect(),
+        cause: v1::MissedCause::Hole,
+    };
+    let (mut all, _) = records(&[(1, vec![(0, 1)], 0, 0), (1, vec![(0, 1)], 0, 1)]);
+    let record = |missed| Record { offset: Offset::from_u64(2), content: Content::Missed(missed) };
+    all.insert(1, Arc::new(record(missed(&["shop"]))));
+    let kinds = |sites: &[&str]| {
+        let sites = sites.iter().map(ToString::to_string).collect();
+        let filter = Filter::new(Some(sites), vec![], vec![]).unwrap();
+        let mut batches = Batches::new(Offset::ZERO);
+        batches.extend(all.clone());
+        let mut kinds = Vec::new();
+        while !batches.is_empty() {
+            match batches.next(&filter, 10) {
+                Some(Outgoing::Delivery { .. }) => kinds.push("delivery"),
+                Some(Outgoing::Missed { .. }) => kinds.push("missed"),
+                None => {}
+            }
+        }
+        kinds
+    };
+    assert_eq!(kinds(&["shop"]), ["delivery", "missed", "delivery"]);
+    assert!(kinds(&["blog"]).is_empty(), "it concerns another site");
+}
