@@ -1,0 +1,145 @@
+//! A link against a scripted peer: what it takes, and what ends it. In memory, in paused time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+mod scripted;
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use evermesh_event::assurance::replicated;
+use evermesh_event::{
+    Block, BlockBuilder, Fill, JournalId, NodeName, Origin, Sequence, StartId, validate,
+};
+use evermesh_proto::v1;
+
+use crate::scripted::{Peer, Script};
+
+fn origin(name: &str) -> Origin {
+    Origin { node: NodeName::new(name).unwrap(), journal: JournalId::new([7; 16]) }
+}
+
+/// A block of `web-2` with these sequences, all of one start.
+fn block(name: &str, previous: u64, sequences: &[u64]) -> Block {
+    let at = |counter: u64| Sequence::from_u64((1 << 40) + counter);
+    let previous = if previous == 0 { Sequence::ZERO } else { at(previous) };
+    let mut builder = BlockBuilder::new(origin(name), StartId::new([1; 16]), previous);
+    for sequence in sequences {
+        let event = v1::Event { site: "shop".into(), r#type: "t".into(), ..Default::default() };
+        let fill = Fill { id: uuid::Uuid::nil(), now: SystemTime::UNIX_EPOCH };
+        builder.push(at(*sequence), &validate(event, fill).unwrap(), false);
+    }
+    builder.finish().unwrap()
+}
+
+fn bytes(blocks: &[Block]) -> Vec<Bytes> {
+    blocks.iter().map(|block| block.encoded().clone()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_new_is_taken_once_and_said_to_be_stored() {
+    let blocks =
+        [block("web-2", 0, &[1, 2]), block("web-2", 0, &[1, 2]), block("web-2", 1, &[2, 3])];
+    let peer = Peer::start(Script { blocks: bytes(&blocks), ..Script::default() });
+    peer.until(|peer| peer.stored().contains(&3)).await;
+    let status = peer.journal.status();
+    assert_eq!(status.events_received, 3, "a duplicate and a straddling entry died in the rule");
+    assert_eq!(peer.hellos().len(), 1, "one link did it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_on_the_way_is_not_taken_and_asked_for_again() {
+    let mut damaged = block("web-2", 0, &[1]).encoded().to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    let peer = Peer::start(Script { blocks: vec![damaged.into()], ..Script::default() });
+    peer.until(|peer| peer.hellos().len() >= 3).await;
+    assert_eq!(peer.journal.status().events_received, 0);
+    assert!(peer.trouble().contains("checksum"), "{}", peer.trouble());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_is_never_stepped_over() {
+    let blocks = bytes(&[block("web-2", 0, &[1]), block("web-2", 5, &[6])]);
+    let peer = Peer::start(Script { blocks, ..Script::default() });
+    peer.until(|peer| peer.hellos().len() >= 2).await;
+    assert_eq!(peer.journal.status().events_received, 1);
+    assert!(peer.trouble().contains("left a hole"), "{}", peer.trouble());
+    let again = &peer.hellos()[1].frontier;
+    let asked = again.iter().find(|f| f.origin.as_ref().unwrap().node == "web-2").unwrap();
+    assert_eq!(asked.sequence, (1 << 40) + 1, "it asks from where it is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p10_a_peer_speaks_for_itself_only() {
+    let blocks = bytes(&[block("web-3", 0, &[1])]);
+    let peer = Peer::start(Script { blocks, ..Script::default() });
+    peer.until(|peer| peer.hellos().len() >= 2).await;
+    assert_eq!(peer.journal.status().events_received, 0);
+    assert!(peer.trouble().contains("web-3"), "{}", peer.trouble());
+    let peer = Peer::start(Script { welcome: "web-9".into(), ..Script::default() });
+    peer.until(|peer| peer.hellos().len() >= 2).await;
+    assert!(peer.trouble().contains("the certificate says web-2"), "{}", peer.trouble());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_no_ping_is_left_and_dialled_again() {
+    let peer = Peer::start(Script { echoes: false, ..Script::default() });
+    peer.until(|peer| peer.trouble().contains("did not answer pings")).await;
+    peer.until(|peer| peer.hellos().len() >= 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn p4_a_member_that_falls_silent_is_suspended_after_its_lease() {
+    let peer = Peer::start(Script::default());
+    peer.until(|peer| peer.status().pulling).await;
+    let needed = Sequence::from_u64(1);
+    let judge = || replicated(needed, &peer.journal.cursors().snapshot(), 0);
+    assert!(!judge().done, "configured, linked, and never heard to ping: pending");
+    // It pings once, and never again.
+    let mesh = peer.ping_once().await;
+    assert!(!judge().done, "within its lease it is waited for");
+    peer.until(|peer| peer.status().suspended).await;
+    peer.until(|_| judge().done).await;
+    assert_eq!(judge().members[0].1, v1::MemberStanding::Suspended);
+    drop(mesh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_feed_of_one_member_takes_over() {
+    let peer = Peer::start(Script::default());
+    let mut first = peer.pull("web-2").await.unwrap();
+    assert!(first.message().await.unwrap().is_some(), "welcome");
+    let mut second = peer.pull("web-2").await.unwrap();
+    assert!(second.message().await.unwrap().is_some(), "welcome");
+    let ended = first.message().await.unwrap_err();
+    assert_eq!(ended.code(), tonic::Code::Aborted, "{ended}");
+    assert!(peer.status().feeding);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_sends_what_lies_above_the_frontier_and_says_goodbye() {
+    let peer = Peer::start(Script::default());
+    for n in 0..3 {
+        peer.append(&format!("e{n}")).await;
+    }
+    let mut pulled = peer.pull("web-2").await.unwrap();
+    let mut events = 0;
+    let welcome = pulled.message().await.unwrap().unwrap().message;
+    assert!(matches!(welcome, Some(v1::pull_response::Message::Welcome(_))), "{welcome:?}");
+    while events < 3 {
+        let Some(v1::pull_response::Message::Blocks(blocks)) =
+            pulled.message().await.unwrap().unwrap().message
+        else {
+            panic!("blocks")
+        };
+        for block in blocks.blocks {
+            events += Block::decode(block).unwrap().count();
+        }
+    }
+    let peers = peer.peers.clone();
+    let goodbye = tokio::spawn(async move { peers.goodbye().await });
+    let last = pulled.message().await.unwrap().unwrap().message;
+    let Some(v1::pull_response::Message::Goodbye(said)) = last else { panic!("{last:?}") };
+    assert_eq!(said.head, peer.journal.durable().borrow().own.as_u64());
+    assert!(pulled.message().await.unwrap().is_none());
+    tokio::time::timeout(Duration::from_secs(5), goodbye).await.unwrap().unwrap();
+}

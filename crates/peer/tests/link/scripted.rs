@@ -1,0 +1,302 @@
+//! A node with everything between nodes, and a peer `web-2` that does what a script says.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use evermesh_event::world::{Clock, Random};
+use evermesh_event::{Fill, NodeName, Sequence, validate};
+use evermesh_identity::{Identity, Rules};
+use evermesh_journal::simulated::MemoryDisk;
+use evermesh_journal::{Intake, Journal, Limits, Options};
+use evermesh_peer::{Dial, DialError, Dialer, Dialled, Parts, PeerStatus, Peers};
+use evermesh_proto::v1;
+use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
+use evermesh_proto::v1::mesh_service_server::{MeshService, MeshServiceServer};
+use evermesh_telemetry::Spans;
+use hyper_util::rt::TokioIo;
+use tokio::io::{DuplexStream, duplex};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::InterceptorLayer;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Between the two ends of a connection.
+const PIPE_BYTES: usize = 256 * 1024;
+const LEASE: Duration = Duration::from_secs(2);
+
+/// What the peer does.
+pub(crate) struct Script {
+    /// Who it says it is.
+    pub(crate) welcome: String,
+    /// What it sends after the welcome, on each link.
+    pub(crate) blocks: Vec<Bytes>,
+    /// It answers pings.
+    pub(crate) echoes: bool,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self { welcome: "web-2".into(), blocks: Vec::new(), echoes: true }
+    }
+}
+
+/// What the peer was told.
+#[derive(Default)]
+struct Told {
+    hellos: Vec<v1::Hello>,
+    stored: Vec<u64>,
+}
+
+#[derive(Clone)]
+struct Scripted {
+    script: Arc<Script>,
+    told: Arc<Mutex<Told>>,
+}
+
+type Answers<T> = ReceiverStream<Result<T, Status>>;
+
+#[tonic::async_trait]
+impl MeshService for Scripted {
+    type PullStream = Answers<v1::PullResponse>;
+    type PingStream = Answers<v1::PingResponse>;
+
+    async fn pull(
+        &self,
+        request: Request<Streaming<v1::PullRequest>>,
+    ) -> Result<Response<Self::PullStream>, Status> {
+        use v1::pull_request::Message as Said;
+        use v1::pull_response::Message;
+        let (answers, stream) = mpsc::channel(4);
+        let Self { script, told } = self.clone();
+        let mut said = request.into_inner();
+        tokio::spawn(async move {
+            let welcome = v1::Welcome {
+                node: script.welcome.clone(),
+                journal: vec![7; 16].into(),
+                start: vec![1; 16].into(),
+                version: 1,
+                ..Default::default()
+            };
+            let blocks = v1::Blocks { blocks: script.blocks.clone() };
+            for message in [Message::Welcome(welcome), Message::Blocks(blocks)] {
+                let _ = answers.send(Ok(v1::PullResponse { message: Some(message) })).await;
+            }
+            while let Ok(Some(request)) = said.message().await {
+                let mut told = told.lock().unwrap();
+                match request.message {
+                    Some(Said::Hello(hello)) => told.hellos.push(hello),
+                    Some(Said::Watermarks(marks)) => told.stored.extend(
+                        marks.stored.iter().map(|m| Sequence::from_u64(m.sequence).counter()),
+                    ),
+                    _ => {}
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn ping(
+        &self,
+        request: Request<Streaming<v1::PingRequest>>,
+    ) -> Result<Response<Self::PingStream>, Status> {
+        let (answers, stream) = mpsc::channel(4);
+        let (mut said, echoes) = (request.into_inner(), self.script.echoes);
+        tokio::spawn(async move {
+            while let Ok(Some(ping)) = said.message().await {
+                let echo = v1::PingResponse { number: ping.number, ..Default::default() };
+                if echoes {
+                    let _ = answers.send(Ok(echo)).await;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Paused time.
+#[derive(Debug)]
+struct Paused(tokio::time::Instant);
+
+impl Clock for Paused {
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.boot()
+    }
+
+    fn boot(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[derive(Debug)]
+struct Counting(std::sync::atomic::AtomicU8);
+
+impl Random for Counting {
+    fn fill(&self, bytes: &mut [u8]) {
+        for byte in bytes {
+            *byte = self.0.fetch_add(37, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+/// Dials the scripted peer in memory.
+#[derive(Clone)]
+struct Pipes(Scripted);
+
+impl std::fmt::Debug for Pipes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pipes")
+    }
+}
+
+impl Dialer for Pipes {
+    fn dial(&self, _: &str) -> Dial {
+        let scripted = self.0.clone();
+        Box::pin(async move {
+            let (near, far) = duplex(PIPE_BYTES);
+            tokio::spawn(serve(MeshServiceServer::new(scripted), far));
+            let identity = Identity::member_named(NodeName::new("web-2").unwrap());
+            Ok::<_, DialError>(Dialled { io: Box::new(near), identity })
+        })
+    }
+}
+
+/// Serves one connection whose other end is known to be `web-2`.
+async fn serve<M: MeshService>(service: MeshServiceServer<M>, io: DuplexStream) {
+    let identity = Identity::member_named(NodeName::new("web-2").unwrap());
+    let known = move |mut request: Request<()>| {
+        request.extensions_mut().insert(identity.clone());
+        Ok(request)
+    };
+    let incoming = tokio_stream::iter([Ok::<_, io::Error>(io)]);
+    let mut server = Server::builder().layer(InterceptorLayer::new(known));
+    let _ = server.add_service(service).serve_with_incoming(incoming).await;
+}
+
+/// The node under test, `web-1`.
+pub(crate) struct Peer {
+    pub(crate) journal: Journal,
+    pub(crate) peers: Peers,
+    told: Arc<Mutex<Told>>,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Peer {
+    pub(crate) fn start(script: Script) -> Self {
+        let node = NodeName::new("web-1").unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(Paused(tokio::time::Instant::now()));
+        let random: Arc<dyn Random> = Arc::new(Counting(Default::default()));
+        let (journal, writer) = Journal::open(Options {
+            node: node.clone(),
+            storage: Arc::new(MemoryDisk::new()),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+            limits: Limits::default(),
+        })
+        .unwrap();
+        tokio::spawn(writer.run());
+        let told = Arc::default();
+        let scripted = Scripted { script: Arc::new(script), told: Arc::clone(&told) };
+        let (peers, run) = Peers::new(Parts {
+            journal: journal.clone(),
+            rules: Arc::new(Rules::new(vec![], vec![], 0).unwrap()),
+            clock,
+            random,
+            spans: Spans::off(),
+            node,
+            addresses: vec!["https://web-2:7443".into()],
+            dialer: Arc::new(Pipes(scripted)),
+            lease: LEASE,
+            credit_bytes: 4 * 1024 * 1024,
+        });
+        let stop = CancellationToken::new();
+        tokio::spawn(run.run(stop.clone()));
+        Self { journal, peers, told, _stop: stop.drop_guard() }
+    }
+
+    pub(crate) fn hellos(&self) -> Vec<v1::Hello> {
+        self.told.lock().unwrap().hellos.clone()
+    }
+
+    pub(crate) fn stored(&self) -> Vec<u64> {
+        self.told.lock().unwrap().stored.clone()
+    }
+
+    pub(crate) fn status(&self) -> PeerStatus {
+        self.peers.status().remove(0)
+    }
+
+    pub(crate) fn trouble(&self) -> String {
+        self.status().trouble.unwrap_or_default()
+    }
+
+    /// Lets simulated time pass until something is so; a minute of it at most.
+    pub(crate) async fn until(&self, so: impl Fn(&Self) -> bool) {
+        for _ in 0..6_000 {
+            if so(self) {
+                return;
+            }
+            tokio::time::advance(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
+        }
+        panic!("not within a minute; {:?}", self.status());
+    }
+
+    pub(crate) async fn append(&self, id: &str) {
+        let event = v1::Event {
+            id: id.into(),
+            site: "shop".into(),
+            r#type: "t".into(),
+            ..Default::default()
+        };
+        let fill = Fill { id: uuid::Uuid::nil(), now: SystemTime::UNIX_EPOCH };
+        let event = validate(event, fill).unwrap();
+        let appended = self
+            .journal
+            .append(&"me".into(), vec![Intake { event, sampled: false }])
+            .await
+            .unwrap();
+        let mut durable = self.journal.durable();
+        durable.wait_for(|durable| durable.own >= appended.own_through).await.unwrap();
+    }
+
+    /// A connection to the node under test, as the member `web-2`.
+    async fn client(&self) -> MeshServiceClient<Channel> {
+        let (near, far) = duplex(PIPE_BYTES);
+        tokio::spawn(serve(self.peers.service(), far));
+        let mut near = Some(TokioIo::new(near));
+        let connector = tower::service_fn(move |_: http::Uri| {
+            std::future::ready(near.take().ok_or_else(|| io::Error::other("one connection")))
+        });
+        let endpoint = Endpoint::from_static("http://node.evermesh");
+        MeshServiceClient::new(endpoint.connect_with_connector(connector).await.unwrap())
+    }
+
+    /// Pulls as a member with an empty frontier.
+    pub(crate) async fn pull(&self, name: &str) -> Result<Streaming<v1::PullResponse>, Status> {
+        let hello = v1::Hello {
+            node: name.into(),
+            version: 1,
+            credit_bytes: 1 << 20,
+            ..Default::default()
+        };
+        let (say, said) = mpsc::channel(4);
+        let message = Some(v1::pull_request::Message::Hello(hello));
+        say.send(v1::PullRequest { message }).await.unwrap();
+        // The request stream stays open as long as the test runs.
+        std::mem::forget(say);
+        Ok(self.client().await.pull(ReceiverStream::new(said)).await?.into_inner())
+    }
+
+    /// Pings once as `web-2`, and waits for the echo.
+    pub(crate) async fn ping_once(&self) -> MeshServiceClient<Channel> {
+        let mut client = self.client().await;
+        let ping = tokio_stream::iter([v1::PingRequest { number: 1, ..Default::default() }]);
+        let mut echoes = client.ping(ping).await.unwrap().into_inner();
+        assert_eq!(echoes.message().await.unwrap().unwrap().number, 1);
+        client
+    }
+}
