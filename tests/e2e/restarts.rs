@@ -202,6 +202,37 @@ async fn p4_a_suspended_member_is_named_and_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_member_that_is_away_is_known_by_name_after_a_restart() {
+    let mut mesh = Mesh::started(2);
+    publish(&mesh.client(0), &["a"]).await;
+    let stored = |mesh: &Mesh| status(&mesh.nodes[0])["members"][0]["stored"].clone();
+    until("the other node holds it", || stored(&mesh) == "1:1");
+    mesh.nodes[1].end(Signal::KILL);
+    assert_eq!(mesh.nodes[0].end(Signal::TERM).code(), Some(0));
+    mesh.nodes[0].start();
+    let member = status(&mesh.nodes[0])["members"][0].clone();
+    assert_eq!((&member["node"], &member["stored"]), (&"web-2".into(), &"1:1".into()), "{member}");
+    assert_eq!((&member["pulling"], &member["feeding"]), (&false.into(), &false.into()));
+}
+
+#[tokio::test]
+async fn p4_a_member_that_lost_its_disk_holds_nothing() {
+    let mut mesh = Mesh::started(2);
+    publish(&mesh.client(0), &["a", "b"]).await;
+    let stored = |mesh: &Mesh| status(&mesh.nodes[0])["members"][0]["stored"].clone();
+    until("the other node holds both", || stored(&mesh) == "1:2");
+    mesh.nodes[1].end(Signal::KILL);
+    std::fs::remove_dir_all(mesh.path("web-2.data")).unwrap();
+    mesh.nodes[1].start();
+    mesh.linked(0);
+    // It begins every origin at its beginning, and holds both again.
+    let mut stream = Stream::open(&mesh.client(1), BEGINNING).await;
+    let keys: Vec<_> = stream.events(2).await.into_iter().map(|(_, key, _)| key).collect();
+    assert_eq!(keys, ["a", "b"]);
+    until("it says so", || stored(&mesh) == "1:2");
+}
+
+#[tokio::test]
 async fn ten_thousand_publishes_open_no_connection() {
     let mesh = Mesh::started(3);
     let client = mesh.client(0);

@@ -1,6 +1,7 @@
 //! What other members hold of this node's events: the far end of step 4, carried back by links.
 //!
-//! In memory only: after a restart each member says again what it holds. A cursor never moves back.
+//! In memory, and at the end of a start in the state database by the way of `members`. A cursor
+//! moves back only when a member says that it lacks what it had.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +38,16 @@ impl Cursors {
         self.change(member, |replica| {
             let moved = through > replica.stored;
             replica.stored = replica.stored.max(through);
+            moved
+        });
+    }
+
+    /// A member said through where it lacks nothing: it cannot hold more than that, whatever it
+    /// said before. Its disk may have been replaced.
+    pub fn at_most(&self, member: &str, through: Sequence) {
+        self.change(member, |replica| {
+            let moved = through < replica.stored;
+            replica.stored = replica.stored.min(through);
             moved
         });
     }

@@ -5,11 +5,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use evermesh_event::limits::DEDUPE_SECONDS_MAX;
-use evermesh_event::{Epoch, Frontier, Offset, Origin, ResumeToken, Run, Sequence, Start, StartId};
+use evermesh_event::{
+    Epoch, Frontier, NodeName, Offset, Origin, ResumeToken, Run, Sequence, Start, StartId,
+};
 use tokio::sync::watch;
 
 use crate::cursors::Cursors;
 use crate::error::{Error, Failure};
+use crate::members::KnownMember;
 use crate::reader::Reader;
 use crate::shared::{Durable, Shared, Stage};
 use crate::starts::SeenStarts;
@@ -138,6 +141,17 @@ impl Journal {
     #[must_use]
     pub fn cursors(&self) -> &Cursors {
         &self.0.cursors
+    }
+
+    /// The member that was last found at an address, in this start or before.
+    #[must_use]
+    pub fn member_at(&self, address: &str) -> Option<KnownMember> {
+        self.0.members().at(address)
+    }
+
+    /// A member was found at an address. Stored before the next commit.
+    pub fn note_member(&self, address: &str, name: &NodeName) {
+        self.0.members().note(address, name);
     }
 
     /// For each origin the newest 16 starts that this node saw, its own included.

@@ -17,6 +17,7 @@ use crate::intake::numbering::Numbering;
 use crate::intake::room_units;
 use crate::journal::Journal;
 use crate::limits::Limits;
+use crate::members::Members;
 use crate::recover::{Expected, Recovered, Window, recover};
 use crate::shared::{Bell, Durable, Shared, Stage};
 use crate::space::Space;
@@ -198,6 +199,7 @@ fn assemble(
         room: Semaphore::new(room_units(limits.unwritten_bytes_max)),
         bell: Bell::default(),
         cursors: Cursors::default(),
+        members: Mutex::new(Members::new(past.members)),
         syncs: 0.into(),
         limits,
     })

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::cursors::Cursors;
 use crate::intake::numbering::Numbering;
 use crate::limits::Limits;
+use crate::members::Members;
 use crate::segment::Catalog;
 use crate::starts::Starts;
 use crate::state::FormerStart;
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) room: Semaphore,
     pub(crate) bell: Bell,
     pub(crate) cursors: Cursors,
+    pub(crate) members: Mutex<Members>,
     pub(crate) syncs: AtomicU64,
 }
 
@@ -76,6 +78,10 @@ impl Shared {
 
     pub(crate) fn starts(&self) -> MutexGuard<'_, Starts> {
         self.starts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stage(&self) -> Stage {

@@ -2,6 +2,7 @@
 //!
 //! Each change is one durable transaction. Nothing here grows with the number of events.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
 
@@ -10,6 +11,7 @@ use evermesh_event::{Epoch, JournalId, NodeName, Offset, Origin, Sequence, Start
 use redb::{BackendError, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use crate::error::Error;
+use crate::members::KnownMember;
 use crate::starts::{SeenStart, SeenStarts};
 use crate::storage::Storage;
 
@@ -18,6 +20,8 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const STARTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("starts");
 /// Journal id and node name → the starts seen of that origin.
 const SEEN: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("seen");
+/// Address → the stored sequence as u64, then the name of the member that was found there.
+const MEMBERS: TableDefinition<'_, &str, (u64, &str)> = TableDefinition::new("members");
 const VERSION_KEY: &str = "version";
 const NODE_KEY: &str = "node";
 const JOURNAL_KEY: &str = "journal";
@@ -51,6 +55,8 @@ pub(crate) struct Past {
     /// Own starts, rising.
     pub(crate) starts: Vec<FormerStart>,
     pub(crate) seen: SeenStarts,
+    /// By address, the members that were found there.
+    pub(crate) members: BTreeMap<String, KnownMember>,
 }
 
 /// The open database.
@@ -107,7 +113,37 @@ impl State {
             let (origin, value) = row?;
             past.seen.insert(decode_origin(origin.value())?, decode_seen(value.value())?);
         }
+        match read.open_table(MEMBERS) {
+            Ok(table) => {
+                for row in table.iter()? {
+                    let (address, value) = row?;
+                    let (stored, name) = value.value();
+                    let name = NodeName::new(name).map_err(unreadable)?;
+                    let member = KnownMember { name, stored: Sequence::from_u64(stored) };
+                    past.members.insert(address.value().to_owned(), member);
+                }
+            }
+            // No member was ever found.
+            Err(redb::TableError::TableDoesNotExist(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
         Ok(past)
+    }
+
+    /// Stores the members that were found, and what they hold.
+    pub(crate) fn store_members(&self, members: &[(String, KnownMember)]) -> Result<(), String> {
+        let store = || -> Result<(), Trouble> {
+            let write = self.database.begin_write()?;
+            {
+                let mut table = write.open_table(MEMBERS)?;
+                for (address, member) in members {
+                    let value = (member.stored.as_u64(), member.name.as_str());
+                    table.insert(address.as_str(), value)?;
+                }
+            }
+            Ok(write.commit()?)
+        };
+        store().map_err(Trouble::into_reason)
     }
 
     /// Stores a new start, beside the end of the former. Durable on return: then it may be shown.

@@ -256,6 +256,15 @@ impl Writer {
             let stored = state.store_starts(&dirty);
             stored.map_err(|error| self.failed("store the starts of members", error))?;
         }
+        self.store_members(false)
+    }
+
+    fn store_members(&mut self, end: bool) -> Result<(), Failure> {
+        let members = self.shared.members().take(&self.shared.cursors, end);
+        if let (Some(members), Some(state)) = (members, &self.state) {
+            let stored = state.store_members(&members);
+            stored.map_err(|error| self.failed("store the members", error))?;
+        }
         Ok(())
     }
 
@@ -272,6 +281,7 @@ impl Writer {
             return Ok(false);
         }
         self.store_starts()?;
+        self.store_members(true)?;
         let durable = *self.shared.durable.borrow();
         if let Some(state) = self.state.take() {
             let stored = state.store_end(

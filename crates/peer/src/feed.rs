@@ -85,6 +85,8 @@ async fn run(
     })?;
     tracing::info!(peer = %name, "feeds");
     let feed = Feed::new(shared, name, &hello);
+    let journal = &shared.parts.journal;
+    journal.cursors().at_most(name.as_str(), feed.positions.get(journal.origin()));
     let done = feed.run(said, answers, &taken_over).await;
     shared.members.end_feed(name, &taken_over);
     tracing::info!(peer = %name, "feeds no more");

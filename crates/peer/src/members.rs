@@ -66,10 +66,16 @@ pub(crate) struct Members {
 impl Members {
     /// Knows the configured addresses; each counts as a member from the beginning.
     pub(crate) fn new(journal: Journal, lease: Duration, addresses: &[String]) -> Self {
-        let addresses: BTreeMap<_, _> =
+        let mut addresses: BTreeMap<_, _> =
             addresses.iter().map(|address| (address.clone(), Address::default())).collect();
-        for address in addresses.keys() {
-            journal.cursors().presence(address, Presence::Expected);
+        for (address, entry) in &mut addresses {
+            let known = journal.member_at(address);
+            let label = known.as_ref().map_or(address.as_str(), |known| known.name.as_str());
+            journal.cursors().presence(label, Presence::Expected);
+            if let Some(known) = known {
+                journal.cursors().stored(known.name.as_str(), known.stored);
+                entry.name = Some(known.name);
+            }
         }
         let table = Arc::new(Mutex::new(Table { addresses, heard: BTreeMap::new() }));
         Self { table, journal, lease }
@@ -79,13 +85,24 @@ impl Members {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A link to an address works, and this is who is there.
+    /// A link to an address works, and this is who is there. Kept for the next start.
     pub(crate) fn linked(&self, address: &str, name: &NodeName) {
         let mut table = self.table();
         let entry = table.addresses.entry(address.to_owned()).or_default();
+        let before = entry.name.replace(name.clone());
         *entry = Address { name: Some(name.clone()), pulling: true, trouble: None };
+        let moved = before.filter(|before| {
+            before != name
+                && !table.addresses.values().any(|other| other.name.as_ref() == Some(before))
+        });
         drop(table);
+        if let Some(before) = moved {
+            // Another node answers there now, and nobody is where the former one was.
+            self.journal.cursors().forget(before.as_str());
+            self.journal.cursors().presence(name.as_str(), Presence::Expected);
+        }
         self.journal.cursors().rename(address, name.as_str());
+        self.journal.note_member(address, name);
     }
 
     /// A link to an address ended, or never began. True if the trouble is another than before.

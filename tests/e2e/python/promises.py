@@ -104,6 +104,12 @@ def main(address, *files):
         large = [ev.Event(site="shop", type="t", data=bytes(2 * 1024 * 1024))]
         assert refused(lambda: node.Publish(er.PublishRequest(events=large), timeout=DEADLINE))
         assert refused(lambda: node.Publish(er.PublishRequest(), timeout=DEADLINE))
+        raw = channel.unary_unary("/evermesh.v1.EventReplication/Publish")
+        for garbage in (b"\xff", b"\x0a\xff\xff\xff\xff\xff", b"\x0a\x02\x12\xff", bytes(range(256))):
+            code, _ = refused(lambda: raw(garbage, timeout=DEADLINE))
+            assert code in ("INTERNAL", "INVALID_ARGUMENT"), code
+        nobody = channel.unary_unary("/evermesh.v1.Nobody/Nothing")
+        assert refused(lambda: nobody(b"", timeout=DEADLINE)) == ("UNIMPLEMENTED", "NO_ROUTE")
         publish(node, "still here")
     print("python: every promise held")
 
