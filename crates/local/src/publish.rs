@@ -7,7 +7,6 @@
 use std::time::{Duration, SystemTime};
 
 use evermesh_event::assurance::{Judgement, replicated};
-use evermesh_event::world::draw;
 use evermesh_event::{FenceToken, Fill, Sequence, limits, validate};
 use evermesh_identity::{Act, Identity, Sites};
 use evermesh_journal::{Appended, Intake, Numbered};
@@ -106,14 +105,15 @@ fn check(local: &Local, who: &Identity, events: Vec<v1::Event>) -> Result<Checke
         let permitted = parts.rules.permits(who, Act::Publish, site);
         return Err(permitted.err().map_or_else(draining, |error| denied(&error)));
     }
-    let now = parts.clock.wall();
+    let mut ids = Ids::draw(local, &events);
     let mut checked = Checked {
         events: Vec::with_capacity(count),
         results: Vec::with_capacity(count),
         traced: Vec::new(),
     };
     for (place, event) in events.into_iter().enumerate() {
-        let result = match validate(event, fill(local, now)) {
+        let fill = ids.fill(&event);
+        let result = match validate(event, fill) {
             Ok(valid) if sites.contains(&valid.event().site) => {
                 let (intake, traced) = Traced::intake(&parts.spans, valid, checked.events.len());
                 checked.events.push(intake);
@@ -132,12 +132,40 @@ fn check(local: &Local, who: &Identity, events: Vec<v1::Event>) -> Result<Checke
     Ok(checked)
 }
 
-fn fill(local: &Local, now: SystemTime) -> Fill {
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let random = draw(local.parts.random.as_ref());
-    let [random @ .., _, _, _, _, _, _] = random;
-    let milliseconds = u64::try_from(since.as_millis()).unwrap_or_default();
-    Fill { id: uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid(), now }
+/// Ids for the events of one request that bring none, and the time for those without.
+struct Ids {
+    now: SystemTime,
+    milliseconds: u64,
+    /// Ten bytes for each id: one call to the system for all of them.
+    random: Vec<u8>,
+}
+
+impl Ids {
+    /// What an id has besides its time.
+    const RANDOM_BYTES: usize = 10;
+
+    fn draw(local: &Local, events: &[v1::Event]) -> Self {
+        let now = local.parts.clock.wall();
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let missing = events.iter().filter(|event| event.id.is_empty()).count();
+        let mut random = vec![0; missing * Self::RANDOM_BYTES];
+        local.parts.random.fill(&mut random);
+        Self { now, milliseconds: u64::try_from(since.as_millis()).unwrap_or_default(), random }
+    }
+
+    /// What the next event gets. Of ids only those count that are taken by an event without one.
+    fn fill(&mut self, event: &v1::Event) -> Fill {
+        let id = match self.random.split_last_chunk::<{ Self::RANDOM_BYTES }>() {
+            Some((rest, random)) if event.id.is_empty() => {
+                let id = uuid::Builder::from_unix_timestamp_millis(self.milliseconds, random);
+                let left = rest.len();
+                self.random.truncate(left);
+                id.into_uuid()
+            }
+            _ => uuid::Uuid::nil(),
+        };
+        Fill { id, now: self.now }
+    }
 }
 
 fn refused(place: usize, field: &str, reason: &str, message: String) -> v1::Refused {

@@ -33,8 +33,11 @@ fn event(site: usize, bytes: usize) -> ValidEvent {
 /// and how far its offset lies after the record before.
 type Plan = (u8, Vec<(usize, usize)>, usize, u64);
 
-/// The records, and the shadow: offset, node and sequence of every taken entry of each site.
-fn records(plans: &[Plan]) -> (Vec<Arc<Record>>, Vec<(u64, String, u64, usize)>) {
+/// Offset, node, sequence and site of an entry.
+type Shadow = (u64, String, u64, usize);
+
+/// The records, and every taken entry.
+fn records(plans: &[Plan]) -> (Vec<Arc<Record>>, Vec<Shadow>) {
     let (mut records, mut shadow) = (Vec::new(), Vec::new());
     let (mut offset, mut sequence) = (0, 0);
     for (node, entries, skip, gap) in plans {
