@@ -27,6 +27,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(2);
 /// How long the journal may take to close: what is unwritten is bounded, and a disk that needs
 /// longer for it has failed.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long publishers in flight may take to hear that the outcome is unknown.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// SIGTERM and SIGINT, from the moment on when this is made.
 #[derive(Debug)]
@@ -107,7 +109,10 @@ impl Running {
                 self.finish(signal, &mut signals).await;
                 None
             }
-            Cause::JournalFailed => None,
+            Cause::JournalFailed => {
+                self.last_words().await;
+                None
+            }
             Cause::Fault(part) => Some(Error::Fault(part)),
         };
         if self.links.as_ref().is_some_and(|links| links.task.is_finished()) {
@@ -138,6 +143,16 @@ impl Running {
             signal = signals.next() => tracing::warn!("{signal} again: drops all calls at once"),
             () = failed(&self.journal) => {}
         }
+    }
+
+    /// A journal that failed takes nothing more. Whoever waits for it is told so, and not left with
+    /// a connection that broke.
+    async fn last_words(&mut self) {
+        self.drain.finish();
+        self.local.begin_drain();
+        let by_itself = async { while self.ports.join_next().await.is_some() {} };
+        // Whoever does not listen now finds the connection closed.
+        let _ = timeout(LAST_WORDS, by_itself).await;
     }
 
     /// Ends what is left, the journal last.
