@@ -10,6 +10,7 @@ mod documents;
 mod floors;
 mod habits;
 mod naming;
+mod reasons;
 mod services;
 mod size;
 mod source;
@@ -54,6 +55,13 @@ fn every_call_is_in_the_api_status() {
     let tree = Tree::read();
     let text = tree.text(services::PAGE).unwrap_or_default();
     refuse(&services::findings(text, &wire::described()));
+}
+
+#[test]
+fn every_reason_is_in_the_list_of_errors() {
+    let tree = Tree::read();
+    let text = tree.text(reasons::PAGE).unwrap_or_default();
+    refuse(&reasons::findings(&tree, text));
 }
 
 #[test]
