@@ -47,6 +47,12 @@ impl ValidEvent {
         &self.event
     }
 
+    /// The event, given up.
+    #[must_use]
+    pub fn into_event(self) -> v1::Event {
+        self.event
+    }
+
     /// Its encoded length in bytes.
     #[must_use]
     pub const fn length(&self) -> usize {

@@ -7,7 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use evermesh_event::assurance::{Judgement, replicated};
-use evermesh_event::{FenceToken, Fill, Sequence, limits, validate};
+use evermesh_event::{Fill, Sequence, limits, validate};
 use evermesh_identity::{Act, Identity, Sites};
 use evermesh_journal::{Appended, Intake, Numbered};
 use evermesh_proto::v1;
@@ -190,21 +190,17 @@ fn nothing_taken(results: Vec<Option<v1::Refused>>) -> v1::PublishResponse {
 }
 
 fn results(local: &Local, checked: Checked, appended: &Appended) -> Vec<v1::PublishResult> {
-    let origin = local.parts.journal.origin();
+    let origin = local.parts.journal.origin().to_proto();
     let mut taken = checked.events.into_iter().zip(&appended.taken);
     let result = |refused: Option<v1::Refused>| {
         let outcome = match refused {
             Some(refused) => Some(Outcome::Refused(refused)),
             None => taken.next().map(|(intake, numbered)| {
-                let event = intake.event.event();
-                let token = FenceToken {
-                    origin: origin.clone(),
-                    sequence: numbered.sequence,
-                    site: event.site.clone(),
-                };
+                let v1::Event { id, site, .. } = intake.event.into_event();
+                let (origin, sequence) = (Some(origin.clone()), numbered.sequence.as_u64());
                 Outcome::Taken(v1::Taken {
-                    id: event.id.clone(),
-                    fence_token: Some(token.to_proto()),
+                    id,
+                    fence_token: Some(v1::FenceToken { origin, sequence, site }),
                     duplicate: numbered.duplicate,
                 })
             }),
