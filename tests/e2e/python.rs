@@ -12,11 +12,13 @@ use crate::mesh::Mesh;
 fn python() -> Option<PathBuf> {
     let python =
         std::env::var_os("EVERMESH_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
-    let there = Command::new(&python).args(["-c", "import grpc_tools, grpc"]).output();
+    let there =
+        Command::new(&python).args(["-c", "import grpc_tools, grpc, grpc_reflection"]).output();
     if there.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    let needs = "python3 with grpcio and grpcio-tools (EVERMESH_PYTHON names it)";
+    let needs =
+        "python3 with grpcio, grpcio-tools and grpcio-reflection (EVERMESH_PYTHON names it)";
     assert!(std::env::var_os("EVERMESH_REQUIRE").is_none(), "needs {needs}");
     // Past the capture of the test runner, which shows nothing of a test that passes.
     let _ = writeln!(std::io::stderr(), "not run: needs {needs}");

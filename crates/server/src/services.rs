@@ -20,27 +20,34 @@ const MESH: &str = "evermesh.v1.MeshService";
 const ADMIN: &str = "evermesh.v1.AdminService";
 const HEALTH: &str = "grpc.health.v1.Health";
 const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
+/// What many tools still ask, Python's among them.
+const REFLECTION_ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
 /// What both ports carry, and what only members ask.
 pub(crate) struct Services {
     events: Service,
     admin: Service,
     reflection: Service,
+    reflection_alpha: Service,
     health: HealthReporter,
 }
 
 impl Services {
     /// Not serving yet, says health.
     pub(crate) async fn new(local: &Local, admin: Admin) -> Result<Self, Error> {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .map_err(|_| Error::Fault("reflection"))?;
+        let described = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let fault = |_| Error::Fault("reflection");
+        let reflection = described().build_v1().map_err(fault)?;
+        let reflection_alpha = described().build_v1alpha().map_err(fault)?;
         let services = Self {
             events: Service::new(local.service()),
             admin: Service::new(AdminServiceServer::new(admin)),
             reflection: Service::new(reflection),
+            reflection_alpha: Service::new(reflection_alpha),
             health: HealthReporter::new(),
         };
         services.health().serving(false).await;
@@ -69,6 +76,7 @@ impl Services {
             .service(ADMIN, self.admin.clone())
             .service(HEALTH, Service::new(HealthServer::new(health)))
             .service(REFLECTION, self.reflection.clone())
+            .service(REFLECTION_ALPHA, self.reflection_alpha.clone())
     }
 }
 

@@ -10,6 +10,9 @@ import grpc
 from evermesh.v1 import event_pb2 as ev
 from evermesh.v1 import event_replication_pb2 as er
 from evermesh.v1 import event_replication_pb2_grpc as rpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 
 DEADLINE = 20  # seconds: nothing here waits for anything, so this only bounds a failure
 
@@ -111,6 +114,11 @@ def main(address, *files):
         nobody = channel.unary_unary("/evermesh.v1.Nobody/Nothing")
         assert refused(lambda: nobody(b"", timeout=DEADLINE)) == ("UNIMPLEMENTED", "NO_ROUTE")
         publish(node, "still here")
+
+        described = ProtoReflectionDescriptorDatabase(channel)
+        assert "evermesh.v1.EventReplication" in described.get_services()
+        call = described.FindFileContainingSymbol("evermesh.v1.EventReplication")
+        assert [m.name for m in call.service[0].method][:1] == ["Publish"], call.service
     print("python: every promise held")
 
 
