@@ -18,7 +18,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use crate::history::Subscriber;
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, status};
 use crate::node::{Node, until};
 
 /// Keeps every span with the name of the node that sent it.
@@ -77,6 +77,10 @@ async fn one_event_on_three_nodes_is_one_trace() {
     let request = v1::PublishRequest { events, ..Default::default() };
     mesh.client(0).events().publish(request).await.unwrap();
     until("everybody heard both", || subscribers.iter().all(|s| s.history().events() == 2));
+    // A delivery is over, and leaves its span, once it is acknowledged.
+    until("everybody acknowledged both", || {
+        mesh.nodes.iter().all(|node| status(node)["subscriptions"][0]["unacknowledged"] == 0)
+    });
     drop(subscribers);
     // A node that ends hands over the spans that it still has.
     mesh.nodes.iter_mut().map(|node: &mut Node| node.end(Signal::TERM)).for_each(drop);

@@ -193,9 +193,9 @@ impl<'a> Deliver<'a> {
                     let field = "acknowledge.through_offset";
                     return Err(invalid(field, "ACKNOWLEDGE_AHEAD", &message));
                 }
-                self.place.show(&self.window);
                 let now = self.local.parts.clock.wall();
                 self.traced.acknowledged(through, self.who, now);
+                self.place.show(&self.window);
                 Ok(None)
             }
             Some(Said::Ping(ping)) => {
