@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "evermesh/v1/event_replication.proto",
             "evermesh/v1/mesh.proto",
             "evermesh/v1/admin.proto",
+            "evermesh/v1/invalidation.proto",
         ],
         ["proto"],
     )?;

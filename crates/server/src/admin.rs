@@ -57,9 +57,54 @@ impl AdminService for Admin {
             certificate_ends: self.certificate_ends.map(Into::into),
         }))
     }
+
+    async fn list_letters(
+        &self,
+        request: Request<v1::ListLettersRequest>,
+    ) -> Result<Response<v1::ListLettersResponse>, Status> {
+        self.permit(request.extensions().get(), Act::Observe)?;
+        Err(self.not_yet())
+    }
+
+    async fn replay_letters(
+        &self,
+        request: Request<v1::ReplayLettersRequest>,
+    ) -> Result<Response<v1::ReplayLettersResponse>, Status> {
+        self.permit(request.extensions().get(), Act::Operate)?;
+        Err(self.not_yet())
+    }
+
+    async fn drop_letters(
+        &self,
+        request: Request<v1::DropLettersRequest>,
+    ) -> Result<Response<v1::DropLettersResponse>, Status> {
+        self.permit(request.extensions().get(), Act::Operate)?;
+        Err(self.not_yet())
+    }
+
+    async fn list_names(
+        &self,
+        request: Request<v1::ListNamesRequest>,
+    ) -> Result<Response<v1::ListNamesResponse>, Status> {
+        self.permit(request.extensions().get(), Act::Observe)?;
+        Err(self.not_yet())
+    }
+
+    async fn forget_name(
+        &self,
+        request: Request<v1::ForgetNameRequest>,
+    ) -> Result<Response<v1::ForgetNameResponse>, Status> {
+        self.permit(request.extensions().get(), Act::Operate)?;
+        Err(self.not_yet())
+    }
 }
 
 impl Admin {
+    fn not_yet(&self) -> Status {
+        let message = "dead letters and durable names are not served by this version";
+        self.refusals.refuse("operator", Refusal::new(Code::Unimplemented, "NOT_YET", message))
+    }
+
     fn permit(&self, identity: Option<&Identity>, act: Act) -> Result<(), Status> {
         let Some(identity) = identity else {
             let message = "the caller has no identity; connect by the node's own ports";
@@ -116,6 +161,7 @@ impl Admin {
             delivered: subscription.delivered.as_u64(),
             acknowledged: subscription.acknowledged.as_u64(),
             unacknowledged: u32::try_from(subscription.unacknowledged).unwrap_or(u32::MAX),
+            durable_name: String::new(),
         };
         self.local.subscriptions().into_iter().map(status).collect()
     }
