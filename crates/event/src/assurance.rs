@@ -1,4 +1,4 @@
-//! Who counts for `REPLICATED`: a pure judgement over what is known of each member.
+//! Who counts for `REPLICATED` and `APPLIED`: a pure judgement over what is known of each member.
 
 use evermesh_proto::v1::MemberStanding;
 
@@ -11,8 +11,21 @@ pub struct Replica {
     pub label: String,
     /// Through which of this node's sequences it said to hold everything on its disk.
     pub stored: Sequence,
+    /// The sites whose subscriptions there have not acknowledged all of that, and through where
+    /// they have. The empty site: every one.
+    pub lagging: Vec<(String, Sequence)>,
     /// Whether it counts.
     pub presence: Presence,
+}
+
+impl Replica {
+    /// Through which of this node's sequences every subscription of a site there has acknowledged.
+    #[must_use]
+    pub fn applied(&self, site: &str) -> Sequence {
+        let concerns = |lag: &&(String, Sequence)| lag.0.is_empty() || lag.0 == site;
+        let lag = self.lagging.iter().filter(concerns).map(|(_, through)| *through).min();
+        lag.map_or(self.stored, |through| through.min(self.stored))
+    }
 }
 
 /// Whether a member counts.
@@ -39,18 +52,11 @@ pub struct Judgement {
 /// suffice; 0: all.
 #[must_use]
 pub fn replicated(needed: Sequence, members: &[Replica], replicas: u32) -> Judgement {
-    let members: Vec<_> = members
-        .iter()
-        .map(|member| {
-            let standing = match member.presence {
-                _ if member.stored >= needed => MemberStanding::Stored,
-                Presence::Expected => MemberStanding::Pending,
-                Presence::Suspended => MemberStanding::Suspended,
-                Presence::Left => MemberStanding::Left,
-            };
-            (member.label.clone(), standing)
-        })
-        .collect();
+    let of = |member: &Replica| {
+        let standing = standing(member, member.stored >= needed, MemberStanding::Stored);
+        (member.label.clone(), standing)
+    };
+    let members: Vec<_> = members.iter().map(of).collect();
     let count = |wanted| members.iter().filter(|(_, standing)| *standing == wanted).count();
     let done = if replicas == 0 {
         count(MemberStanding::Pending) == 0
@@ -60,12 +66,53 @@ pub fn replicated(needed: Sequence, members: &[Replica], replicas: u32) -> Judge
     Judgement { done, members }
 }
 
+/// Did every subscription of each site acknowledge everything through its sequence, on all members
+/// that count? `needed`: site and sequence.
+#[must_use]
+pub fn applied(needed: &[(&str, Sequence)], members: &[Replica]) -> Judgement {
+    let of = |member: &Replica| {
+        let there = needed.iter().all(|(site, sequence)| member.applied(site) >= *sequence);
+        (member.label.clone(), standing(member, there, MemberStanding::Applied))
+    };
+    let members: Vec<_> = members.iter().map(of).collect();
+    let done = members.iter().all(|(_, standing)| *standing != MemberStanding::Pending);
+    Judgement { done, members }
+}
+
+/// A member that has what is asked for is counted whatever else is known of it.
+const fn standing(member: &Replica, there: bool, named: MemberStanding) -> MemberStanding {
+    match member.presence {
+        _ if there => named,
+        Presence::Expected => MemberStanding::Pending,
+        Presence::Suspended => MemberStanding::Suspended,
+        Presence::Left => MemberStanding::Left,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn member(label: &str, stored: u64, presence: Presence) -> Replica {
-        Replica { label: label.into(), stored: Sequence::from_u64(stored), presence }
+        let (stored, lagging) = (Sequence::from_u64(stored), Vec::new());
+        Replica { label: label.into(), stored, lagging, presence }
+    }
+
+    #[test]
+    fn a_site_that_lags_holds_back_no_other() {
+        let at = Sequence::from_u64;
+        let mut lags = member("b", 9, Presence::Expected);
+        lags.lagging = vec![("intranet".to_owned(), at(4))];
+        assert_eq!((lags.applied("intranet"), lags.applied("shop")), (at(4), at(9)));
+        assert!(applied(&[("shop", at(9))], &[lags.clone()]).done);
+        let judgement = applied(&[("shop", at(9)), ("intranet", at(5))], &[lags.clone()]);
+        assert_eq!(judgement.members, [("b".to_owned(), MemberStanding::Pending)]);
+        lags.lagging.push((String::new(), at(2)));
+        assert_eq!(lags.applied("shop"), at(2), "a subscription to every site holds back all");
+        lags.presence = Presence::Suspended;
+        let judgement = applied(&[("shop", at(9))], &[lags]);
+        assert_eq!(judgement.members, [("b".to_owned(), MemberStanding::Suspended)]);
+        assert!(judgement.done, "it knows by its own clock that it may be stale");
     }
 
     #[test]

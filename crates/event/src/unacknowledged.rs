@@ -61,6 +61,44 @@ impl Unacknowledged {
         self.acknowledged
     }
 
+    /// Through where nothing waits for an acknowledgement, what the filter left out included.
+    #[must_use]
+    pub fn applied(&self) -> Offset {
+        let waits = self.spans.front().map(|span| span.first);
+        waits.map_or(self.delivered, |first| Offset::from_u64(first.as_u64().saturating_sub(1)))
+    }
+
+    /// The newest entry that waits for an acknowledgement.
+    #[must_use]
+    pub fn newest(&self) -> Option<Offset> {
+        self.spans.back().map(|span| Offset::from_u64(span.first.as_u64() + (span.count - 1)))
+    }
+
+    /// An entry waits for an acknowledgement.
+    #[must_use]
+    pub fn holds(&self, offset: Offset) -> bool {
+        let behind = self.spans.partition_point(|span| span.first <= offset);
+        let span = behind.checked_sub(1).and_then(|last| self.spans.get(last));
+        span.is_some_and(|span| offset.as_u64() < span.first.as_u64() + span.count)
+    }
+
+    /// Takes back everything from an offset on, as if it had never been delivered; returns the
+    /// offset before it.
+    pub fn rewind(&mut self, from: Offset) -> Offset {
+        let before = Offset::from_u64(from.as_u64().saturating_sub(1));
+        while let Some(span) = self.spans.back_mut() {
+            let kept = span.through(before);
+            self.count -= span.count - kept;
+            span.count = kept;
+            if kept > 0 {
+                break;
+            }
+            self.spans.pop_back();
+        }
+        self.delivered = self.delivered.min(before).max(self.acknowledged);
+        before
+    }
+
     /// `count` entries from `first` on were delivered.
     pub fn deliver(&mut self, first: Offset, count: u32) {
         let count = u64::from(count);
@@ -127,5 +165,25 @@ mod tests {
         window.pass(at(20));
         assert_eq!(window.acknowledge(at(20)), Some(2));
         assert_eq!((window.room(), window.count()), (10, 0));
+    }
+
+    #[test]
+    fn what_is_taken_back_may_be_delivered_again() {
+        let mut window = Unacknowledged::new(10, at(0));
+        window.deliver(at(1), 4);
+        window.deliver(at(7), 3);
+        assert!(window.holds(at(1)) && window.holds(at(9)));
+        assert!(!window.holds(at(5)) && !window.holds(at(10)) && !window.holds(at(0)));
+        assert_eq!((window.applied(), window.newest()), (at(0), Some(at(9))));
+        assert_eq!(window.rewind(at(8)), at(7));
+        assert_eq!((window.count(), window.delivered()), (5, at(7)));
+        assert_eq!(window.rewind(at(3)), at(2));
+        assert_eq!((window.count(), window.delivered(), window.newest()), (2, at(2), Some(at(2))));
+        window.acknowledge(at(2)).unwrap();
+        window.deliver(at(3), 2);
+        assert_eq!((window.count(), window.applied()), (2, at(2)));
+        window.acknowledge(at(4)).unwrap();
+        window.pass(at(30));
+        assert_eq!((window.applied(), window.newest()), (at(30), None));
     }
 }

@@ -42,6 +42,17 @@ impl Cursors {
         });
     }
 
+    /// The same, and for which sites its applications have not acknowledged all of it. What was
+    /// said before of sites is void.
+    pub fn applied(&self, member: &str, stored: Sequence, lagging: Vec<(String, Sequence)>) {
+        self.change(member, |replica| {
+            let moved = stored > replica.stored || lagging != replica.lagging;
+            replica.stored = replica.stored.max(stored);
+            replica.lagging = lagging;
+            moved
+        });
+    }
+
     /// A member said through where it lacks nothing: it cannot hold more than that, whatever it
     /// said before. Its disk may have been replaced.
     pub fn at_most(&self, member: &str, through: Sequence) {
@@ -73,6 +84,7 @@ impl Cursors {
         renamed.label = name.to_owned();
         if let Some(known) = members.get(name) {
             renamed.stored = renamed.stored.max(known.stored);
+            renamed.lagging.clone_from(&known.lagging);
             renamed.presence = known.presence;
         }
         members.insert(name.to_owned(), renamed);
@@ -109,8 +121,12 @@ impl Cursors {
             false
         } else {
             let label = member.to_owned();
-            let mut replica =
-                Replica { label, stored: Sequence::ZERO, presence: Presence::Expected };
+            let mut replica = Replica {
+                label,
+                stored: Sequence::ZERO,
+                lagging: Vec::new(),
+                presence: Presence::Expected,
+            };
             change(&mut replica);
             members.insert(member.to_owned(), replica);
             true

@@ -33,6 +33,15 @@ pub struct Intake {
     pub sampled: bool,
 }
 
+/// Counters of events that a producer hands in.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// Names the producer, within the identity.
+    pub producer: Arc<str>,
+    /// One for each event, rising.
+    pub counters: Vec<u64>,
+}
+
 /// What became of a call of [`Journal::append`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -86,6 +95,20 @@ impl Journal {
         identity: &Arc<str>,
         events: impl AsRef<[Intake]>,
     ) -> Result<Appended, AppendError> {
+        self.append_counted(identity, events, None).await
+    }
+
+    /// The same for events that a producer counts. What is at or below its highest counter is a
+    /// duplicate, and named by the producer's newest sequence.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub async fn append_counted(
+        &self,
+        identity: &Arc<str>,
+        events: impl AsRef<[Intake]>,
+        counted: Option<&Counted>,
+    ) -> Result<Appended, AppendError> {
         let events = events.as_ref();
         let shared = self.shared();
         let bytes: usize = events.iter().map(|intake| intake.event.length() + ENTRY_BYTES).sum();
@@ -93,7 +116,7 @@ impl Journal {
         let mut numbering = shared.numbering();
         running(shared)?;
         let now = shared.clock.boot();
-        let result = numbering.append(shared, identity, events, bytes, now);
+        let result = numbering.append(shared, identity, events, counted, bytes, now);
         settle(shared, numbering, permit, &result);
         result
     }

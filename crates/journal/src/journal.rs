@@ -10,9 +10,12 @@ use evermesh_event::{
 };
 use tokio::sync::watch;
 
+use crate::applied::Applied;
 use crate::cursors::Cursors;
 use crate::error::{Error, Failure};
+use crate::leases::Leases;
 use crate::members::KnownMember;
+use crate::producers::{self, Highest};
 use crate::reader::Reader;
 use crate::shared::{Durable, Shared, Stage};
 use crate::starts::SeenStarts;
@@ -83,10 +86,23 @@ impl Journal {
         *self.0.head.borrow()
     }
 
+    /// The newest offset that readers can see, and through where nothing is lacking at it.
+    #[must_use]
+    pub fn here(&self) -> (Offset, Frontier) {
+        let numbering = self.0.numbering();
+        (numbering.head, numbering.frontier.clone())
+    }
+
     /// The newest own sequence.
     #[must_use]
     pub fn own_head(&self) -> Sequence {
         self.0.numbering().own_head
+    }
+
+    /// The newest offset that readers can see, as it moves.
+    #[must_use]
+    pub fn arrivals(&self) -> watch::Receiver<Offset> {
+        self.0.head.subscribe()
     }
 
     /// What is on the disk, as it moves.
@@ -141,6 +157,24 @@ impl Journal {
     #[must_use]
     pub fn cursors(&self) -> &Cursors {
         &self.0.cursors
+    }
+
+    /// What the applications of this node acknowledged.
+    #[must_use]
+    pub fn applied(&self) -> &Applied {
+        &self.0.applied
+    }
+
+    /// When each member was last heard.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.0.leases
+    }
+
+    /// How far a producer of an identity is.
+    #[must_use]
+    pub fn highest(&self, identity: &str, producer: &str) -> Highest {
+        self.0.numbering().producers.get(&producers::key(identity, producer))
     }
 
     /// The member that was last found at an address, in this start or before.

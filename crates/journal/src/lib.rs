@@ -14,13 +14,18 @@
 //! The format on disk is written down in `docs/journal-format.md`. Deliberately absent: retention
 //! and coalescing, healing of damage from peers, and everything about who may publish or subscribe.
 
+mod applied;
 mod cursors;
 mod error;
 mod intake;
 mod journal;
+mod leases;
+mod letters;
 mod limits;
 mod members;
+mod names;
 mod open;
+mod producers;
 mod reader;
 mod record;
 mod recover;
@@ -36,13 +41,18 @@ mod tail;
 mod thread;
 mod writer;
 
+pub use applied::{Applied, Mark};
 pub use cursors::Cursors;
 pub use error::{AppendError, Damage, Error, Failure, ReadError};
-pub use intake::{Appended, Intake, Numbered, Taken};
+pub use intake::{Appended, Counted, Intake, Numbered, Taken};
 pub use journal::{Journal, Resume};
+pub use leases::{Echo, Heard, Leases};
+pub use letters::Letter;
 pub use limits::Limits;
 pub use members::KnownMember;
+pub use names::{NAMES_MAX, Name, NameError};
 pub use open::Options;
+pub use producers::Highest;
 pub use reader::Reader;
 pub use record::format::{DecodeError, Decoded, decode as decode_record};
 pub use record::{Content, Missed, Record};

@@ -11,13 +11,17 @@ use evermesh_event::{
 };
 use tokio::sync::{Semaphore, watch};
 
+use crate::applied::Applied;
 use crate::cursors::Cursors;
 use crate::error::Error;
 use crate::intake::numbering::Numbering;
 use crate::intake::room_units;
 use crate::journal::Journal;
+use crate::leases::Leases;
+use crate::letters::Letters;
 use crate::limits::Limits;
 use crate::members::Members;
+use crate::names::Names;
 use crate::recover::{Expected, Recovered, Window, recover};
 use crate::shared::{Bell, Durable, Shared, Stage};
 use crate::space::Space;
@@ -150,7 +154,7 @@ fn assemble(
     window: Window,
     free_bytes: u64,
 ) -> Arc<Shared> {
-    let Recovered { catalog, head, own_head, frontier, .. } = recovered;
+    let Recovered { catalog, head, own_head, frontier, producers, .. } = recovered;
     let limits = options.limits.clone();
     let newest = catalog.newest().map(|segment| (segment.end, segment.length));
     let mut seen = past.seen;
@@ -176,6 +180,7 @@ fn assemble(
         durable_frontier: frontier.clone(),
         window,
         window_lead,
+        producers,
         space: Space::new(&limits, catalog.bytes(), newest, free_bytes),
         queue: Vec::new(),
         uncharged: false,
@@ -183,6 +188,8 @@ fn assemble(
         received: 0,
     };
     let durable = Durable { offset: head, own: own_head, failed: false };
+    let applied = Applied::new(Arc::clone(&options.clock));
+    let names = Names::new(applied.clone(), past.names);
     Arc::new(Shared {
         origin,
         start,
@@ -199,6 +206,10 @@ fn assemble(
         room: Semaphore::new(room_units(limits.unwritten_bytes_max)),
         bell: Bell::default(),
         cursors: Cursors::default(),
+        applied,
+        leases: Leases::default(),
+        names: Mutex::new(names),
+        letters: Mutex::new(Letters::new(past.letters)),
         members: Mutex::new(Members::new(past.members)),
         syncs: 0.into(),
         limits,

@@ -107,7 +107,8 @@ impl Record {
     }
 
     /// Which origin's frontier it moves, and how far.
-    pub(crate) fn moves(&self) -> Option<(&Origin, Sequence)> {
+    #[must_use]
+    pub fn moves(&self) -> Option<(&Origin, Sequence)> {
         match &self.content {
             Content::Block { block, .. } => Some((block.origin(), block.last())),
             Content::Missed(missed) => {

@@ -15,6 +15,7 @@ use evermesh_event::world::Clock;
 use evermesh_event::{DedupeWindow, Epoch, Frontier, Offset, Origin, Sequence};
 
 use crate::error::{Damage, Error};
+use crate::producers::{self, Producers};
 use crate::record::format::{DecodeError, Decoded};
 use crate::record::{Content, Record};
 use crate::segment::scan::Scan;
@@ -53,6 +54,7 @@ pub(crate) struct Recovered {
     pub(crate) own_head: Sequence,
     pub(crate) frontier: Frontier,
     pub(crate) newest: Option<Newest>,
+    pub(crate) producers: Producers,
 }
 
 /// The deduplication window, while it is filled again.
@@ -115,6 +117,7 @@ pub(crate) fn recover(
         own_head: Sequence::ZERO,
         frontier: Frontier::default(),
         newest: None,
+        producers: Producers::default(),
     };
     let mut recovery = Recovery { storage, expected, window, recovered, proven: expected.floor };
     let firsts = storage.segments().map_err(|error| recovery.refused("list segments", error))?;
@@ -260,6 +263,11 @@ impl Recovery<'_> {
         {
             self.recovered.own_head = block.last();
             self.window.fill(decoded);
+            for (text, _) in decoded.publishers.iter().filter(|(_, count)| *count == 0) {
+                if let Some((key, counter)) = producers::decode(text) {
+                    self.recovered.producers.note(key, counter, block.last());
+                }
+            }
         }
         advance(&mut self.recovered.frontier, &self.expected.origin, record);
         if let Some(segment) = self.recovered.catalog.newest_mut() {

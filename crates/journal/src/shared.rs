@@ -8,10 +8,14 @@ use evermesh_event::world::Clock;
 use evermesh_event::{Offset, Origin, Sequence, Start};
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::applied::Applied;
 use crate::cursors::Cursors;
 use crate::intake::numbering::Numbering;
+use crate::leases::Leases;
+use crate::letters::Letters;
 use crate::limits::Limits;
 use crate::members::Members;
+use crate::names::Names;
 use crate::segment::Catalog;
 use crate::starts::Starts;
 use crate::state::FormerStart;
@@ -63,6 +67,10 @@ pub(crate) struct Shared {
     pub(crate) room: Semaphore,
     pub(crate) bell: Bell,
     pub(crate) cursors: Cursors,
+    pub(crate) applied: Applied,
+    pub(crate) leases: Leases,
+    pub(crate) names: Mutex<Names>,
+    pub(crate) letters: Mutex<Letters>,
     pub(crate) members: Mutex<Members>,
     pub(crate) syncs: AtomicU64,
 }
@@ -82,6 +90,14 @@ impl Shared {
 
     pub(crate) fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn letters(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stage(&self) -> Stage {

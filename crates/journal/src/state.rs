@@ -11,9 +11,13 @@ use evermesh_event::{Epoch, JournalId, NodeName, Offset, Origin, Sequence, Start
 use redb::{BackendError, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use crate::error::Error;
+use crate::letters::Letter;
 use crate::members::KnownMember;
+use crate::names::Name;
 use crate::starts::{SeenStart, SeenStarts};
 use crate::storage::Storage;
+
+mod places;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Epoch → this node's own start.
@@ -57,6 +61,8 @@ pub(crate) struct Past {
     pub(crate) seen: SeenStarts,
     /// By address, the members that were found there.
     pub(crate) members: BTreeMap<String, KnownMember>,
+    pub(crate) names: BTreeMap<String, Name>,
+    pub(crate) letters: Vec<Letter>,
 }
 
 /// The open database.
@@ -127,6 +133,7 @@ impl State {
             Err(redb::TableError::TableDoesNotExist(_)) => {}
             Err(error) => return Err(error.into()),
         }
+        (past.names, past.letters) = places::load(&read)?;
         Ok(past)
     }
 

@@ -6,6 +6,7 @@
 //! one nobody knows what is on the disk (P11).
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use evermesh_event::world::Random;
 use evermesh_event::{Offset, Sequence};
@@ -23,6 +24,10 @@ const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What the buffer keeps while nothing waits, so that an idle node stays small.
 const KEPT_BYTES: usize = 256 * 1024;
 
+/// How often cursors of durable names are stored while events keep the writer busy. It is a
+/// transaction of its own, which costs about as much as a group of events.
+const PLACES_EVERY: Duration = Duration::from_millis(50);
+
 /// Owns the disk. One for each journal.
 #[derive(Debug)]
 pub struct Writer {
@@ -37,6 +42,8 @@ pub struct Writer {
     /// Written and not yet in the catalog: record, place, length.
     written: Vec<Written>,
     failure: Option<Failure>,
+    /// When names and letters were stored last.
+    places_stored: Duration,
 }
 
 /// The segment that is written.
@@ -83,6 +90,7 @@ impl Writer {
             buffer: Vec::new(),
             written: Vec::new(),
             failure: None,
+            places_stored: Duration::ZERO,
         }
     }
 
@@ -106,7 +114,8 @@ impl Writer {
         }
         let batch = std::mem::take(&mut self.shared.numbering().queue);
         let records = batch.len();
-        let done = self.commit(batch).and_then(|()| self.end_if_closing());
+        let done = self.commit(batch).and_then(|()| self.store_places());
+        let done = done.and_then(|()| self.end_if_closing());
         match done {
             Ok(ended) => {
                 self.buffer.shrink_to(KEPT_BYTES);
@@ -268,6 +277,24 @@ impl Writer {
         Ok(())
     }
 
+    /// Names and letters that changed. While there is more to write, not in every turn: cursors may
+    /// wait for a moment, publishers should not.
+    fn store_places(&mut self) -> Result<(), Failure> {
+        let clean = self.shared.names().is_clean() && self.shared.letters().is_clean();
+        let now = self.shared.clock.boot();
+        let due = now.saturating_sub(self.places_stored) >= PLACES_EVERY;
+        let Some(state) = self.state.as_ref().filter(|_| !clean && (due || self.idle())) else {
+            return Ok(());
+        };
+        let durable = self.shared.durable.borrow().offset;
+        // Names first: a letter that comes in between is stored before the cursor behind it.
+        let names = self.shared.names().take_changed(durable);
+        let letters = self.shared.letters().take_changed();
+        let stored = state.store_places(&names, &letters);
+        self.places_stored = now;
+        stored.map_err(|error| self.failed("store the places of durable names", error))
+    }
+
     fn refresh_space(&self) {
         match self.shared.storage.free_bytes() {
             Ok(free) => self.shared.numbering().space.refresh(free),
@@ -281,6 +308,8 @@ impl Writer {
             return Ok(false);
         }
         self.store_starts()?;
+        self.places_stored = Duration::ZERO;
+        self.store_places()?;
         self.store_members(true)?;
         let durable = *self.shared.durable.borrow();
         if let Some(state) = self.state.take() {

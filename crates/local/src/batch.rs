@@ -4,9 +4,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use evermesh_event::{Coverage, Filter, Offset, Origin};
+use evermesh_event::block::EntryView;
+use evermesh_event::{Block, Coverage, Filter, Offset, Origin};
 use evermesh_journal::{Content, Missed, Record};
-use evermesh_proto::Delivery;
+use evermesh_proto::{Delivery, v1};
+
+use crate::deliver::progress::Passed;
+use crate::deliver::rejects::{Again, Rejects};
 
 /// One delivery at most. Large enough that a message costs nothing per event, small enough that
 /// acknowledging is not held up.
@@ -31,6 +35,10 @@ pub(crate) struct Batches {
     records: VecDeque<Arc<Record>>,
     /// Everything through here was delivered or left out.
     at: Offset,
+    /// Records that were passed since somebody asked.
+    passed: Vec<Passed>,
+    /// An entry that was set aside and is told next.
+    aside: Option<(Missed, Offset)>,
 }
 
 /// A delivery that is being made.
@@ -44,10 +52,10 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(origin: &Origin) -> Self {
+    fn new(origin: &Origin, attempt: u32) -> Self {
         let mut delivery = Delivery::default();
         delivery.origin = Some(origin.to_proto());
-        delivery.attempt = 1;
+        delivery.attempt = attempt;
         Self { origin: origin.clone(), delivery, runs: Vec::new(), count: 0, bytes: 0 }
     }
 
@@ -83,7 +91,17 @@ impl Draft {
 impl Batches {
     /// Nothing was read; everything through `after` is past.
     pub(crate) const fn new(after: Offset) -> Self {
-        Self { records: VecDeque::new(), at: after }
+        Self { records: VecDeque::new(), at: after, passed: Vec::new(), aside: None }
+    }
+
+    /// Begins again after an earlier place: what was read is to be read anew.
+    pub(crate) fn rewind(&mut self, before: Offset) {
+        *self = Self::new(before);
+    }
+
+    /// The records that were passed since this was asked last.
+    pub(crate) fn take_passed(&mut self) -> Vec<Passed> {
+        std::mem::take(&mut self.passed)
     }
 
     /// Everything through here was delivered or left out.
@@ -102,8 +120,15 @@ impl Batches {
     }
 
     /// The next message, with at most so many entries; `None`: nothing that was read is heard.
-    pub(crate) fn next(&mut self, filter: &Filter, room: u32) -> Option<Outgoing> {
+    pub(crate) fn next(
+        &mut self,
+        filter: &Filter,
+        rejects: &Rejects,
+        room: u32,
+    ) -> Option<Outgoing> {
         let mut draft: Option<Draft> = None;
+        let again = rejects.again().filter(|again| self.at < again.through);
+        let attempt = again.map_or(1, |again| again.attempt);
         while let Some(record) = self.records.front().cloned() {
             let (block, skip) = match &record.content {
                 Content::Block { block, skip } => (block, *skip),
@@ -125,10 +150,16 @@ impl Batches {
             if draft.as_ref().is_some_and(|draft| draft.origin != *block.origin()) {
                 break;
             }
-            let draft = draft.get_or_insert_with(|| Draft::new(block.origin()));
+            if again.is_some_and(|again| self.at >= again.through) {
+                // What follows was never delivered.
+                break;
+            }
+            let draft = draft.get_or_insert_with(|| Draft::new(block.origin(), attempt));
             let left = room.saturating_sub(draft.count);
             let body = record.taken_body();
-            let whole = coverage == Coverage::All && self.at < record.offset;
+            let special = rejects.aside().range(record.offset..=record.end()).next().is_some()
+                || again.is_some_and(|again| record.end() > again.through);
+            let whole = coverage == Coverage::All && self.at < record.offset && !special;
             let fits = draft.bytes == 0 || draft.bytes + body.len() <= DELIVERY_BYTES_MAX;
             let count = block.count().saturating_sub(skip);
             if whole && count <= left && fits {
@@ -136,9 +167,15 @@ impl Batches {
                 self.past(&record);
                 continue;
             }
-            if !self.entries(&record, block.body(), filter, draft, left) {
+            let hears = Hears { filter, rejects, again };
+            if !self.entries(&record, block, &hears, draft, left) {
                 break;
             }
+        }
+        if draft.as_ref().is_none_or(|draft| draft.count == 0)
+            && let Some((missed, offset)) = self.aside.take()
+        {
+            return Some(Outgoing::Missed { missed, offset });
         }
         draft.filter(|draft| draft.count > 0).map(Draft::finish)
     }
@@ -147,16 +184,31 @@ impl Batches {
     fn entries(
         &mut self,
         record: &Record,
-        body: &bytes::Bytes,
-        filter: &Filter,
+        block: &Block,
+        hears: &Hears<'_>,
         draft: &mut Draft,
         left: u32,
     ) -> bool {
-        let (mut left, mut run) = (left, Run::default());
+        let (body, mut left, mut run) = (block.body(), left, Run::default());
         let mut done = true;
         let at = self.at;
         for (offset, entry) in record.taken_entries().filter(|(offset, _)| *offset > at) {
-            if filter.hears(&entry.glance()) {
+            if hears.again.is_some_and(|again| offset > again.through) {
+                done = false;
+                break;
+            }
+            if hears.filter.hears(&entry.glance()) {
+                if hears.rejects.aside().contains(&offset) {
+                    done = false;
+                    if draft.count + run.count == 0 && left > 0 {
+                        self.aside = Some((set_aside(block, &entry), offset));
+                        self.at = offset;
+                        if offset == record.end() {
+                            self.past(record);
+                        }
+                    }
+                    break;
+                }
                 let bytes = entry.range.len();
                 let full = draft.count + run.count > 0
                     && draft.bytes + run.bytes() + bytes > DELIVERY_BYTES_MAX;
@@ -180,7 +232,28 @@ impl Batches {
 
     fn past(&mut self, record: &Record) {
         self.at = self.at.max(record.end());
+        if let Some((origin, through)) = record.moves() {
+            self.passed.push(Passed { end: record.end(), origin: origin.clone(), through });
+        }
         self.records.pop_front();
+    }
+}
+
+/// What decides about each entry of a record.
+struct Hears<'a> {
+    filter: &'a Filter,
+    rejects: &'a Rejects,
+    again: Option<Again>,
+}
+
+/// What is told in place of an entry that was rejected too often.
+fn set_aside(block: &Block, entry: &EntryView) -> Missed {
+    Missed {
+        origin: Some(block.origin().clone()),
+        from: entry.sequence,
+        through: entry.sequence,
+        sites: vec![entry.glance().site.to_owned()],
+        cause: v1::MissedCause::DeadLetter,
     }
 }
 

@@ -1,23 +1,33 @@
 //! Step 6 of the way of one event: one loop for each subscription, from its offset on, filtered,
 //! and bounded by what the application has not acknowledged.
 //!
-//! Always holds: within one stream an entry is sent once, in the order of the journal (P2, P3); a
-//! missed before anything later. A subscriber that does not read or acknowledge holds its window
-//! and two messages, and nobody else (P8).
+//! Always holds: within one stream an entry is sent once, in the order of the journal (P2, P3), but
+//! from a rejected one on; a missed before anything later. A subscriber that does not read or
+//! acknowledge holds its window and two messages, and nobody else (P8).
 
-use evermesh_event::assurance::Presence;
+pub(crate) mod caught_up;
+mod freshness;
+pub(crate) mod progress;
+pub(crate) mod rejects;
+
+use std::time::{Duration, UNIX_EPOCH};
+
 use evermesh_event::{Filter, Offset, Unacknowledged};
 use evermesh_identity::Identity;
-use evermesh_journal::{Content, Reader, Record};
+use evermesh_journal::{Content, Letter, Reader, Record};
 use evermesh_proto::v1;
 use evermesh_proto::v1::subscribe_request::Message as Said;
 use evermesh_proto::v1::subscribe_response::Message;
 use evermesh_telemetry::Refusal;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
+use self::caught_up::CatchingUp;
+use self::progress::Progress;
+use self::rejects::{ATTEMPTS_MAX, Fate, Rejects};
 use crate::batch::{Batches, Outgoing};
-use crate::errors::{draining, invalid, not_yet};
+use crate::errors::{draining, invalid};
 use crate::service::Local;
 use crate::subscribe::Begin;
 use crate::subscriptions::Place;
@@ -25,6 +35,10 @@ use crate::traced::Deliveries;
 
 /// What is read at once: the largest delivery.
 const READ_BYTES_MAX: usize = 256 * 1024;
+/// How often is looked whether a member that is late has fallen silent.
+const LATE_EVERY: Duration = Duration::from_millis(500);
+/// What a reject may say.
+const REASON_BYTES_MAX: usize = 512;
 
 type Answers = mpsc::Sender<Result<v1::SubscribeResponse, Status>>;
 
@@ -36,9 +50,13 @@ pub(crate) struct Deliver<'a> {
     window: Unacknowledged,
     reader: Reader,
     batches: Batches,
-    /// Everything through here was in the journal when the stream opened; `None`: said.
-    caught_up_at: Option<Offset>,
     begin: Begin,
+    progress: Progress,
+    rejects: Rejects,
+    /// Nothing is delivered before that.
+    delayed_until: Option<Instant>,
+    /// `None`: said.
+    catching_up: Option<CatchingUp>,
     place: Place,
     traced: Deliveries,
 }
@@ -53,21 +71,32 @@ impl<'a> Deliver<'a> {
         place: Place,
     ) -> Self {
         let journal = &local.parts.journal;
-        Self {
+        let untold = begin.missed.as_ref().map(|_| begin.after);
+        let progress = Progress::new(journal, filter.sites(), begin.name.clone(), untold);
+        let here = progress.opened_at().unwrap_or_else(|| journal.head());
+        let name = begin.name.as_ref().map(|(key, _)| key.as_str());
+        let aside = name.map(|name| journal.aside(name, begin.after)).unwrap_or_default();
+        let mut deliver = Self {
             local,
             who,
             filter,
             window: Unacknowledged::new(max_unacknowledged, begin.after),
             reader: journal.reader(begin.after),
             batches: Batches::new(begin.after),
-            caught_up_at: Some(journal.head()),
             begin,
+            progress,
+            rejects: Rejects::new(aside),
+            delayed_until: None,
+            catching_up: Some(CatchingUp::new(journal, local.parts.clock.boot(), here)),
             place,
             traced: Deliveries::new(local.parts.spans.clone()),
-        }
+        };
+        // A live subscription has applied what was here before it.
+        deliver.progress.settle(&deliver.window, false);
+        deliver
     }
 
-    /// Delivers until the application or the node ends it.
+    /// Delivers until the application, a newer stream of its name or the node ends it.
     pub(crate) async fn run(
         mut self,
         mut said: Streaming<v1::SubscribeRequest>,
@@ -78,19 +107,25 @@ impl<'a> Deliver<'a> {
                 return Ok(());
             }
         }
+        let taken_over = self.place.taken_over();
+        let mut echoes = self.local.parts.journal.leases().watch();
         // What waits for a place in the channel.
         let mut ready: Option<Message> = None;
         loop {
             if ready.is_none() {
                 ready = self.next_message();
             }
-            let wants = ready.is_none() && self.batches.is_empty() && self.window.room() > 0;
+            let delayed = self.delayed_until.is_some();
+            let empty = ready.is_none() && self.batches.is_empty();
+            let wants = empty && self.window.room() > 0 && !delayed;
+            let late = self.late();
             tokio::select! {
                 biased;
                 () = self.local.drain.cancelled() => return Err(draining()),
+                () = taken_over.cancelled() => return self.end_taken_over(answers).await,
                 message = said.message() => match message {
                     Ok(Some(message)) => {
-                        if let Some(answer) = self.hear(message)?
+                        if let Some(answer) = self.hear(message, &mut ready).await?
                             && answers.send(Ok(answer)).await.is_err()
                         {
                             return Ok(());
@@ -109,6 +144,9 @@ impl<'a> Deliver<'a> {
                     self.note_sampled(&records);
                     self.batches.extend(records);
                 }
+                () = until(self.delayed_until), if delayed => self.delayed_until = None,
+                _ = echoes.changed(), if self.catching_up.is_some() => {}
+                () = until(late), if ready.is_none() && self.catching_up.is_some() => {}
             }
         }
     }
@@ -128,25 +166,46 @@ impl<'a> Deliver<'a> {
         messages
     }
 
+    /// Says who took the durable name, and ends.
+    async fn end_taken_over(self, answers: &Answers) -> Result<(), Refusal> {
+        // The name belongs to one identity, so it may know that it was itself.
+        let by = self.who.text().to_string();
+        let message = Some(Message::TakenOver(v1::TakenOver { by }));
+        // A reader that does not read is not waited for: its connection ends by itself.
+        let answer = Ok(v1::SubscribeResponse { message });
+        let _ = answers.send_timeout(answer, Duration::from_secs(1)).await;
+        Ok(())
+    }
+
     /// What to say next: entries, a missed, or that everything from before the opening was said.
     fn next_message(&mut self) -> Option<Message> {
-        while self.window.room() > 0 && !self.batches.is_empty() {
-            let outgoing = self.batches.next(&self.filter, self.window.room());
+        while self.window.room() > 0 && !self.batches.is_empty() && self.delayed_until.is_none() {
+            let outgoing = self.batches.next(&self.filter, &self.rejects, self.window.room());
             let message = outgoing.map(|outgoing| self.account(outgoing));
+            for passed in self.batches.take_passed() {
+                self.progress.pass(passed, &self.window);
+            }
             if self.batches.is_empty() {
                 self.window.pass(self.batches.at());
+                self.progress.settle(&self.window, false);
             }
             self.place.show(&self.window);
             if message.is_some() {
                 return message;
             }
         }
-        let at = self.caught_up_at?;
-        if self.batches.at() < at {
-            return None;
-        }
-        self.caught_up_at = None;
-        Some(Message::CaughtUp(self.caught_up()))
+        let (journal, now) = (&self.local.parts.journal, self.local.parts.clock.boot());
+        let caught_up = self.catching_up.as_mut()?.look(journal, now, self.batches.at())?;
+        self.catching_up = None;
+        let offset = self.window.delivered().as_u64();
+        Some(Message::CaughtUp(v1::CaughtUp { offset, ..caught_up }))
+    }
+
+    /// When to look again for members that are late.
+    fn late(&self) -> Option<Instant> {
+        let deadline = self.catching_up.as_ref()?.deadline();
+        let left = deadline.saturating_sub(self.local.parts.clock.boot());
+        Some(Instant::now() + if left.is_zero() { LATE_EVERY } else { left })
     }
 
     fn account(&mut self, outgoing: Outgoing) -> Message {
@@ -163,50 +222,30 @@ impl<'a> Deliver<'a> {
         }
     }
 
-    /// Everything that this node held when the stream opened was delivered. Members that it hears
-    /// are named apart from those that it does not: what those published last may be lacking.
-    fn caught_up(&self) -> v1::CaughtUp {
-        let members = self.local.parts.journal.cursors().snapshot();
-        let (here, absent): (Vec<_>, Vec<_>) =
-            members.into_iter().partition(|member| member.presence == Presence::Expected);
-        let labels = |members: Vec<evermesh_event::assurance::Replica>| {
-            members.into_iter().map(|member| member.label).collect()
-        };
-        v1::CaughtUp {
-            offset: self.window.delivered().as_u64(),
-            members: labels(here),
-            absent_members: labels(absent),
-        }
-    }
-
-    /// What the application says.
-    fn hear(
+    /// What the application says. `ready` is what it was about to hear.
+    async fn hear(
         &mut self,
         said: v1::SubscribeRequest,
+        ready: &mut Option<Message>,
     ) -> Result<Option<v1::SubscribeResponse>, Refusal> {
         match said.message {
             Some(Said::Acknowledge(applied)) => {
-                let through = Offset::from_u64(applied.through_offset);
-                if self.window.acknowledge(through).is_none() {
-                    let delivered = self.window.delivered();
-                    let message = format!("is {through}, but only {delivered} was delivered");
-                    let field = "acknowledge.through_offset";
-                    return Err(invalid(field, "ACKNOWLEDGE_AHEAD", &message));
-                }
-                let now = self.local.parts.clock.wall();
-                self.traced.acknowledged(through, self.who, now);
-                self.place.show(&self.window);
+                self.acknowledge(Offset::from_u64(applied.through_offset))?;
                 Ok(None)
             }
             Some(Said::Ping(ping)) => {
-                // No lease is passed on yet: an empty list promises nothing of anybody.
-                let freshness = v1::Freshness { ping_number: ping.number, leases: Vec::new() };
+                let freshness = freshness::freshness(self.local, &self.progress, ping);
                 let message = Some(Message::Freshness(freshness));
                 Ok(Some(v1::SubscribeResponse { message }))
             }
-            Some(Said::Reject(_)) => {
-                let instead = "end the stream, and open it again with the last resume token";
-                Err(not_yet("reject", instead))
+            Some(Said::Reject(reject)) => {
+                self.reject(reject).await?;
+                if matches!(ready, Some(Message::CaughtUp(_))) {
+                    let (journal, now) = (&self.local.parts.journal, self.local.parts.clock.boot());
+                    self.catching_up = Some(CatchingUp::new(journal, now, journal.head()));
+                }
+                *ready = None;
+                Ok(None)
             }
             Some(Said::Open(_)) => {
                 Err(invalid("open", "OPENED_ALREADY", "this stream is open; use another one"))
@@ -215,6 +254,92 @@ impl<'a> Deliver<'a> {
                 Err(invalid("message", "MESSAGE_UNKNOWN", "nothing that this node knows is set"))
             }
         }
+    }
+
+    fn acknowledge(&mut self, through: Offset) -> Result<(), Refusal> {
+        if self.window.acknowledge(through).is_none() {
+            if self.rejects.again().is_some_and(|again| through <= again.through) {
+                // It was on its way when an entry before it was rejected: it will come again.
+                return Ok(());
+            }
+            let delivered = self.window.delivered();
+            let message = format!("is {through}, but only {delivered} was delivered");
+            return Err(invalid("acknowledge.through_offset", "ACKNOWLEDGE_AHEAD", &message));
+        }
+        self.progress.acknowledged(through);
+        self.progress.settle(&self.window, true);
+        self.rejects.acknowledged(through);
+        self.traced.acknowledged(through, self.who, self.local.parts.clock.wall());
+        self.place.show(&self.window);
+        Ok(())
+    }
+
+    /// Takes back what was delivered from a rejected entry on.
+    async fn reject(&mut self, reject: v1::Reject) -> Result<(), Refusal> {
+        let offset = Offset::from_u64(reject.offset);
+        if reject.reason.len() > REASON_BYTES_MAX {
+            let length = reject.reason.len();
+            let message = format!("has {length} bytes, the limit is {REASON_BYTES_MAX}");
+            return Err(invalid("reject.reason", "REASON_TOO_LONG", &message));
+        }
+        if self.rejects.again().is_some_and(|again| offset <= again.through)
+            && offset > self.window.delivered()
+        {
+            // It was on its way when an entry before it was rejected: it will come again.
+            return Ok(());
+        }
+        if !self.window.holds(offset) {
+            let message = format!("is {offset}, which does not wait for an acknowledgement");
+            return Err(invalid("reject.offset", "REJECT_UNKNOWN", &message));
+        }
+        let newest = self.window.newest().unwrap_or(offset);
+        match self.rejects.reject(offset, newest) {
+            Fate::Later(delay) => self.delayed_until = Some(Instant::now() + delay),
+            Fate::Exhausted => self.set_aside(offset, reject.reason).await?,
+        }
+        let before = self.window.rewind(offset);
+        self.reader = self.local.parts.journal.reader(before);
+        self.batches.rewind(before);
+        self.progress.rewind(before);
+        self.traced.rewind(before);
+        self.place.show(&self.window);
+        Ok(())
+    }
+
+    /// Keeps an entry as a dead letter. A missed is none: it is delivered until it is taken.
+    async fn set_aside(&mut self, offset: Offset, reason: String) -> Result<(), Refusal> {
+        let before = Offset::from_u64(offset.as_u64().saturating_sub(1));
+        let mut reader = self.local.parts.journal.reader(before);
+        let records = reader.next(1).await.map_err(|error| unreadable(&error))?;
+        let record = records.into_iter().find(|record| record.end() >= offset);
+        let Some((record, Content::Block { block, .. })) =
+            record.as_ref().map(|record| (record, &record.content))
+        else {
+            return Ok(());
+        };
+        let Some((_, entry)) = record.taken_entries().find(|(at, _)| *at == offset) else {
+            return Ok(());
+        };
+        let now = self.local.parts.clock.wall();
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = self.begin.name.as_ref().map(|(key, _)| key.clone()).unwrap_or_default();
+        tracing::warn!(
+            who = %self.who.text(), name, %offset, origin = %block.origin(), reason,
+            "rejected {ATTEMPTS_MAX} times: the event is set aside, and told as missed"
+        );
+        self.local.parts.journal.set_aside(Letter {
+            number: 0,
+            identity: self.who.text().to_string(),
+            name,
+            offset,
+            origin: block.origin().clone(),
+            entry: entry.encode(),
+            attempts: ATTEMPTS_MAX,
+            reason,
+            set_aside_ms: u64::try_from(since.as_millis()).unwrap_or_default(),
+        });
+        self.rejects.set_aside(offset);
+        Ok(())
     }
 
     /// Blocks with sampled events are looked into, for the span of each delivery.
@@ -233,6 +358,14 @@ impl<'a> Deliver<'a> {
                 self.traced.sent(offset, block.origin().node.as_str(), entry, now);
             }
         }
+    }
+}
+
+/// At a moment; never, if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

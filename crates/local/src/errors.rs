@@ -13,15 +13,27 @@ const SPACE_RETRY: Duration = Duration::from_secs(1);
 /// When a client may come back to a node that is stopping: by then another one, or its next start.
 const DRAIN_RETRY: Duration = Duration::from_millis(500);
 
+/// The names that subscriptions and producers give themselves.
+const WORD_BYTES_MAX: usize = 128;
+
 /// A field of a request is not as it must be.
 pub(crate) fn invalid(field: &str, reason: &'static str, message: &str) -> Refusal {
     Refusal::new(Code::InvalidArgument, reason, format!("{field}: {message}"))
 }
 
-/// Nothing serves this yet.
-pub(crate) fn not_yet(what: &str, instead: &str) -> Refusal {
-    let message = format!("{what} is not served by this version; {instead}");
-    Refusal::new(Code::Unimplemented, "NOT_YET", message)
+/// The name of a producer or of a subscription: 1 to 128 bytes of printable ASCII.
+pub(crate) fn check_word(field: &str, reason: &'static str, word: &str) -> Result<(), Refusal> {
+    let printable = word.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if printable && (1..=WORD_BYTES_MAX).contains(&word.len()) {
+        return Ok(());
+    }
+    let shown: String = word.chars().take(32).collect();
+    let message = format!(
+        "is `{}`, {} bytes; it must be 1 to {WORD_BYTES_MAX} bytes of printable ASCII",
+        shown.escape_debug(),
+        word.len()
+    );
+    Err(invalid(field, reason, &message))
 }
 
 /// A rule is lacking.

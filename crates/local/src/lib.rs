@@ -3,12 +3,17 @@
 //! - [`Local`] is the service; `publish` is step 1 of the way of one event, `deliver` is step 6.
 //! - It knows the journal and nothing else: what members hold of an event is a cursor there.
 //! - Who calls comes from the request's extensions, where the gate put the verified identity.
-//! - Deliberately absent: durable names, reject and fences. They are refused as NOT_YET.
+//! - `publish_stream` is the same pipelined; `assure` is what publishing and `fence` wait for.
+//! - Deliberately absent: HTTP and JSON, and keeping places: names, letters and counters are the
+//!   journal's.
 
+mod assure;
 mod batch;
 mod deliver;
 mod errors;
+mod fence;
 mod publish;
+mod publish_stream;
 mod service;
 mod subscribe;
 mod subscriptions;

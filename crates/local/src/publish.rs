@@ -4,9 +4,9 @@
 //! One refused event concerns no other. Whoever asks and goes away changes nothing: what was handed
 //! to the journal stays there.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use evermesh_event::assurance::{Judgement, replicated};
 use evermesh_event::{Fill, Sequence, limits, validate};
 use evermesh_identity::{Act, Identity, Sites};
 use evermesh_journal::{Appended, Intake, Numbered};
@@ -15,7 +15,8 @@ use evermesh_proto::v1::publish_result::Outcome;
 use evermesh_telemetry::{Refusal, Span, Station};
 use tokio::time::Instant;
 
-use crate::errors::{denied, draining, invalid, not_appended, not_yet, outcome_unknown};
+use crate::assure::Goal;
+use crate::errors::{denied, draining, field, invalid, not_appended, outcome_unknown};
 use crate::service::Local;
 use crate::traced::Traced;
 
@@ -25,11 +26,11 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A request that was checked: what was refused has its place in `results` already.
-struct Checked {
-    events: Vec<Intake>,
+pub(crate) struct Checked {
+    pub(crate) events: Vec<Intake>,
     /// One for each event of the request; `None`: the journal decides.
-    results: Vec<Option<v1::Refused>>,
-    traced: Vec<Traced>,
+    pub(crate) results: Vec<Option<v1::Refused>>,
+    pub(crate) traced: Vec<Traced>,
 }
 
 /// Publishes the events of one request.
@@ -42,7 +43,7 @@ pub(crate) async fn publish(
     if local.drain.is_cancelled() {
         return Err(draining());
     }
-    let until = check_until(request.until())?;
+    let until = until(request.until());
     let deadline = Instant::now() + wait_for(request.wait_for.as_ref())?;
     let replicas = request.replicas;
     let all_or_nothing = request.all_or_nothing;
@@ -53,32 +54,59 @@ pub(crate) async fn publish(
     }
     let journal = &local.parts.journal;
     let appended = journal.append(who.text(), &checked.events).await.map_err(not_appended)?;
-    let (assured, judgement) =
-        assure(local, until, appended.own_through, replicas, deadline).await?;
+    let goal =
+        Goal { until, through: appended.own_through, sites: checked.sites(&appended), replicas };
+    let (assured, members) = goal.reach(local, deadline).await?;
     trace(local, who, begin, &checked.traced, &appended.taken);
-    let members = judgement.map(|judgement| judgement.members).unwrap_or_default();
-    Ok(v1::PublishResponse {
-        results: results(local, checked, &appended),
-        assured: assured.into(),
-        members: members
-            .into_iter()
-            .map(|(node, standing)| v1::MemberState { node, standing: standing.into(), took: None })
-            .collect(),
-    })
+    let results = results(local, checked, &appended);
+    Ok(v1::PublishResponse { results, assured: assured.into(), members })
 }
 
-fn check_until(until: v1::Assurance) -> Result<v1::Assurance, Refusal> {
-    match until {
-        v1::Assurance::Unspecified => Ok(v1::Assurance::Stored),
-        v1::Assurance::Applied => {
-            let instead = "use REPLICATED: every member holds the event on its disk";
-            Err(not_yet("until = APPLIED", instead))
+/// Publishes an event once more under a new id. Whoever operates this node may, at every site.
+pub(crate) async fn anew(
+    local: &Local,
+    who: &Identity,
+    mut event: v1::Event,
+) -> Result<(), Refusal> {
+    event.id.clear();
+    let fill = Ids::draw(local, std::slice::from_ref(&event)).fill(&event);
+    let event = validate(event, fill).map_err(|refusal| field(&refusal))?;
+    let (intake, _) = Traced::intake(&local.parts.spans, event, 0);
+    let appended = local.parts.journal.append(who.text(), [intake]).await.map_err(not_appended)?;
+    let until = v1::Assurance::Stored;
+    let goal = Goal { until, through: appended.own_through, sites: BTreeMap::new(), replicas: 0 };
+    let (assured, _) = goal.reach(local, Instant::now() + WAIT_DEFAULT).await?;
+    if assured < until {
+        return Err(outcome_unknown());
+    }
+    Ok(())
+}
+
+impl Checked {
+    /// The newest event of each site.
+    pub(crate) fn sites(&self, appended: &Appended) -> BTreeMap<String, Sequence> {
+        let mut sites = BTreeMap::<String, Sequence>::new();
+        for (intake, numbered) in self.events.iter().zip(&appended.taken) {
+            let site = intake.event.event().site.as_str();
+            if let Some(newest) = sites.get_mut(site) {
+                *newest = numbered.sequence.max(*newest);
+            } else {
+                sites.insert(site.to_owned(), numbered.sequence);
+            }
         }
-        until => Ok(until),
+        sites
     }
 }
 
-fn wait_for(wait: Option<&prost_types::Duration>) -> Result<Duration, Refusal> {
+/// What is waited for if the request does not say.
+pub(crate) fn until(until: v1::Assurance) -> v1::Assurance {
+    match until {
+        v1::Assurance::Unspecified => v1::Assurance::Stored,
+        until => until,
+    }
+}
+
+pub(crate) fn wait_for(wait: Option<&prost_types::Duration>) -> Result<Duration, Refusal> {
     let Some(wait) = wait else { return Ok(WAIT_DEFAULT) };
     let checked = Duration::try_from(*wait).ok().filter(|wait| *wait <= WAIT_MAX);
     checked.ok_or_else(|| {
@@ -88,7 +116,11 @@ fn wait_for(wait: Option<&prost_types::Duration>) -> Result<Duration, Refusal> {
 }
 
 /// Checks every event, and whether this identity may publish to its site.
-fn check(local: &Local, who: &Identity, events: Vec<v1::Event>) -> Result<Checked, Refusal> {
+pub(crate) fn check(
+    local: &Local,
+    who: &Identity,
+    events: Vec<v1::Event>,
+) -> Result<Checked, Refusal> {
     let count = events.len();
     if count == 0 {
         return Err(invalid("events", "EVENTS_MISSING", "is empty; hand in at least one event"));
@@ -210,48 +242,14 @@ fn results(local: &Local, checked: Checked, appended: &Appended) -> Vec<v1::Publ
     checked.results.into_iter().map(result).collect()
 }
 
-/// Waits until the events are as sure as asked for, or until the deadline: what is assured then.
-async fn assure(
-    local: &Local,
-    until: v1::Assurance,
-    through: Sequence,
-    replicas: u32,
-    deadline: Instant,
-) -> Result<(v1::Assurance, Option<Judgement>), Refusal> {
-    let journal = &local.parts.journal;
-    if until == v1::Assurance::Accepted {
-        return Ok((until, None));
-    }
-    let mut durable = journal.durable();
-    let stored = durable.wait_for(|durable| durable.failed || durable.own >= through);
-    match tokio::time::timeout_at(deadline, stored).await {
-        Ok(Ok(durable)) if durable.own >= through => {}
-        Ok(_) => return Err(outcome_unknown()),
-        Err(_) => {
-            let asked = until > v1::Assurance::Stored;
-            let judgement =
-                asked.then(|| replicated(through, &journal.cursors().snapshot(), replicas));
-            return Ok((v1::Assurance::Accepted, judgement));
-        }
-    }
-    if until == v1::Assurance::Stored {
-        return Ok((until, None));
-    }
-    let mut changed = journal.cursors().watch();
-    loop {
-        changed.borrow_and_update();
-        let judgement = replicated(through, &journal.cursors().snapshot(), replicas);
-        if judgement.done {
-            return Ok((v1::Assurance::Replicated, Some(judgement)));
-        }
-        if !matches!(tokio::time::timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
-            return Ok((v1::Assurance::Stored, Some(judgement)));
-        }
-    }
-}
-
 /// The span `evermesh.publish` of each sampled event: from the request until it was assured.
-fn trace(local: &Local, who: &Identity, begin: SystemTime, traced: &[Traced], taken: &[Numbered]) {
+pub(crate) fn trace(
+    local: &Local,
+    who: &Identity,
+    begin: SystemTime,
+    traced: &[Traced],
+    taken: &[Numbered],
+) {
     if traced.is_empty() {
         return;
     }

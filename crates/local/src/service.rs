@@ -1,9 +1,10 @@
 //! The service: each call goes to the file of its name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use evermesh_event::world::{Clock, Random};
-use evermesh_event::{NodeName, limits};
+use evermesh_event::{Frontier, NodeName, limits};
 use evermesh_identity::{Identity, Rules};
 use evermesh_journal::Journal;
 use evermesh_proto::v1;
@@ -13,7 +14,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::errors::not_yet;
 use crate::subscriptions::{SubscriptionView, Subscriptions};
 
 /// What the service is made of.
@@ -31,6 +31,8 @@ pub struct Parts {
     pub spans: Spans,
     /// This node's name.
     pub node: NodeName,
+    /// How long an application may trust what this node said, counted from its own ping.
+    pub lease: Duration,
 }
 
 /// The service for applications. Cheap to clone.
@@ -47,6 +49,12 @@ impl Local {
     /// A service.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let (journal, epoch) = (&parts.journal, parts.journal.start().epoch.get());
+        if epoch > 1 {
+            // Who was granted a lease by the former start may still trust its cache.
+            let mark = journal.applied().mark(&[], Frontier::default());
+            mark.leased(parts.clock.boot() + parts.lease + parts.lease / 2);
+        }
         Self {
             parts: Arc::new(parts),
             subscriptions: Subscriptions::default(),
@@ -69,9 +77,24 @@ impl Local {
         self.subscriptions.views()
     }
 
+    /// Publishes an event once more under a new id, for who operates this node; returns once it is
+    /// stored.
+    ///
+    /// # Errors
+    /// If it is no valid event, or is not stored within 10 s.
+    pub async fn publish_anew(&self, who: &Identity, event: v1::Event) -> Result<(), Status> {
+        let done = crate::publish::anew(self, who, event).await;
+        done.map_err(|refusal| self.refuse(who, refusal))
+    }
+
     /// New calls are refused, and open subscriptions end: the node is stopping.
     pub fn begin_drain(&self) {
         self.drain.cancel();
+    }
+
+    /// How much longer than its lease a subscription counts: its clock may run slower than ours.
+    pub(crate) fn margin(&self) -> Duration {
+        self.parts.lease / 2
     }
 
     fn refuse(&self, who: &Identity, refusal: Refusal) -> Status {
@@ -110,7 +133,8 @@ impl EventReplication for Local {
         request: Request<Streaming<v1::PublishStreamRequest>>,
     ) -> Result<Response<Self::PublishStreamStream>, Status> {
         let who = self.caller(&request)?;
-        Err(self.refuse(&who, not_yet("PublishStream", "call Publish with batches of events")))
+        let opened = crate::publish_stream::publish_stream(self, &who, request.into_inner());
+        opened.map(Response::new).map_err(|refusal| self.refuse(&who, refusal))
     }
 
     async fn subscribe(
@@ -127,8 +151,8 @@ impl EventReplication for Local {
         request: Request<v1::FenceRequest>,
     ) -> Result<Response<v1::FenceResponse>, Status> {
         let who = self.caller(&request)?;
-        let instead = "publish with until = REPLICATED to know that every member holds an event";
-        Err(self.refuse(&who, not_yet("Fence", instead)))
+        let done = crate::fence::fence(self, &who, request.into_inner()).await;
+        done.map(Response::new).map_err(|refusal| self.refuse(&who, refusal))
     }
 
     async fn get_limits(

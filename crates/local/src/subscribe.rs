@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use evermesh_event::{Filter, Offset, ResumeToken, limits};
+use evermesh_event::{Filter, Offset, ResumeToken, Sequence, limits};
 use evermesh_identity::{Act, Identity, Sites};
-use evermesh_journal::{Missed, Resume};
+use evermesh_journal::{Missed, Name, NameError, Resume};
 use evermesh_proto::v1;
 use evermesh_proto::v1::subscribe_open::From;
 use evermesh_proto::v1::subscribe_request::Message;
@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use crate::deliver::Deliver;
-use crate::errors::{denied, draining, field, invalid, not_yet};
+use crate::errors::{check_word, denied, draining, field, invalid};
 use crate::service::Local;
 use crate::subscriptions::{SUBSCRIPTIONS_MAX, SubscriptionView};
 
@@ -28,6 +28,8 @@ pub(crate) struct Begin {
     pub(crate) after: Offset,
     /// What the application is told first.
     pub(crate) missed: Option<Missed>,
+    /// Where its place is kept.
+    pub(crate) name: Option<(String, Name)>,
 }
 
 /// Answers with a stream at once; a task of its own waits for `open` and then delivers.
@@ -76,13 +78,14 @@ async fn run(
             return Err(invalid("max_unacknowledged", "UNACKNOWLEDGED_TOO_MANY", &message));
         }
     };
-    let begin = begin(local, &filter, open.from)?;
+    let begin = begin(local, who, &filter, open.from)?;
     let view = SubscriptionView {
         identity: who.text().clone(),
         sites: filter.sites().to_vec(),
         delivered: begin.after,
         acknowledged: begin.after,
         unacknowledged: 0,
+        durable_name: begin.name.as_ref().map(|(key, _)| key.clone()).unwrap_or_default(),
     };
     let place = local.subscriptions.open(view).ok_or_else(|| {
         let message = format!("this node serves {SUBSCRIPTIONS_MAX} subscriptions at most");
@@ -111,30 +114,52 @@ fn filter(local: &Local, who: &Identity, open: &v1::SubscribeOpen) -> Result<Fil
     Filter::new(sites, open.types.clone(), open.exclude_sources.clone()).map_err(|r| field(&r))
 }
 
-fn begin(local: &Local, filter: &Filter, from: Option<From>) -> Result<Begin, Refusal> {
+fn begin(
+    local: &Local,
+    who: &Identity,
+    filter: &Filter,
+    from: Option<From>,
+) -> Result<Begin, Refusal> {
     let journal = &local.parts.journal;
+    let at = |after| Begin { after, missed: None, name: None };
     let token = match from {
-        None | Some(From::Live(_)) => return Ok(Begin { after: journal.head(), missed: None }),
-        Some(From::Beginning(_)) => return Ok(Begin { after: Offset::ZERO, missed: None }),
-        Some(From::DurableName(_)) => {
-            let instead = "keep the resume token of what was applied, and open with that";
-            return Err(not_yet("a durable name", instead));
-        }
+        None | Some(From::Live(_)) => return Ok(at(journal.head())),
+        Some(From::Beginning(_)) => return Ok(at(Offset::ZERO)),
+        Some(From::DurableName(key)) => return named(local, who, filter, key),
         Some(From::ResumeToken(token)) => token,
     };
     let token = ResumeToken::from_proto(&token)
         .map_err(|error| invalid("resume_token", "TOKEN_INVALID", &error.to_string()))?;
     // Nothing was ever cut from this journal, so a place that is known is a place that is held.
     if let Resume::After(after) = journal.resume(&token) {
-        return Ok(Begin { after, missed: None });
+        return Ok(at(after));
     }
     let after = journal.durable().borrow().offset;
-    let missed = Missed {
-        origin: None,
-        from: evermesh_event::Sequence::ZERO,
-        through: evermesh_event::Sequence::ZERO,
-        sites: filter.sites().to_vec(),
-        cause: v1::MissedCause::UnknownToken,
-    };
-    Ok(Begin { after, missed: Some(missed) })
+    let missed = Some(everything(filter, v1::MissedCause::UnknownToken));
+    Ok(Begin { after, missed, name: None })
+}
+
+/// Where the name is; one that nobody knows begins at the durable end, with missed.
+fn named(local: &Local, who: &Identity, filter: &Filter, key: String) -> Result<Begin, Refusal> {
+    check_word("durable_name", "NAME_INVALID", &key)?;
+    let journal = &local.parts.journal;
+    let name = journal.open_name(&key, who.text(), filter.sites()).map_err(|error| {
+        let detail = error.to_string();
+        match error {
+            NameError::Held(_) => {
+                let message = format!("the durable name `{key}` belongs to another identity");
+                Refusal::new(Code::PermissionDenied, "NAME_HELD", message).because(detail)
+            }
+            NameError::TooMany => Refusal::new(Code::ResourceExhausted, "TOO_MANY_NAMES", detail),
+        }
+    })?;
+    let unknown = || everything(filter, v1::MissedCause::UnknownName);
+    let missed = name.untold.then(unknown);
+    Ok(Begin { after: name.acknowledged, missed, name: Some((key, name)) })
+}
+
+/// All that this subscription hears may have been missed.
+fn everything(filter: &Filter, cause: v1::MissedCause) -> Missed {
+    let sites = filter.sites().to_vec();
+    Missed { origin: None, from: Sequence::ZERO, through: Sequence::ZERO, sites, cause }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use evermesh_event::{Offset, Unacknowledged};
+use tokio_util::sync::CancellationToken;
 
 /// On one node. Each holds at most its unacknowledged entries and two messages.
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 1024;
@@ -21,12 +22,21 @@ pub struct SubscriptionView {
     pub acknowledged: Offset,
     /// Delivered and not acknowledged.
     pub unacknowledged: u64,
+    /// Its durable name; empty: none.
+    pub durable_name: String,
+}
+
+/// An open subscription, and what ends it when a newer stream takes its name.
+#[derive(Debug)]
+struct Open {
+    view: SubscriptionView,
+    taken_over: CancellationToken,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    open: BTreeMap<u64, SubscriptionView>,
+    open: BTreeMap<u64, Open>,
 }
 
 /// The table. Clones are the same one.
@@ -34,7 +44,8 @@ struct Table {
 pub(crate) struct Subscriptions(Arc<Mutex<Table>>);
 
 impl Subscriptions {
-    /// Takes a place; `None` if all are taken.
+    /// Takes a place; `None` if all are taken. An older stream of the same durable name is told to
+    /// end.
     pub(crate) fn open(&self, view: SubscriptionView) -> Option<Place> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if table.open.len() >= SUBSCRIPTIONS_MAX {
@@ -42,13 +53,18 @@ impl Subscriptions {
         }
         table.next += 1;
         let number = table.next;
-        table.open.insert(number, view);
-        Some(Place { table: self.clone(), number })
+        let same = |open: &&Open| {
+            !view.durable_name.is_empty() && open.view.durable_name == view.durable_name
+        };
+        table.open.values().filter(same).for_each(|open| open.taken_over.cancel());
+        let taken_over = CancellationToken::new();
+        table.open.insert(number, Open { view, taken_over: taken_over.clone() });
+        Some(Place { table: self.clone(), number, taken_over })
     }
 
     pub(crate) fn views(&self) -> Vec<SubscriptionView> {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table.open.values().cloned().collect()
+        table.open.values().map(|open| open.view.clone()).collect()
     }
 }
 
@@ -57,13 +73,19 @@ impl Subscriptions {
 pub(crate) struct Place {
     table: Subscriptions,
     number: u64,
+    taken_over: CancellationToken,
 }
 
 impl Place {
+    /// Cancelled when a newer stream takes the durable name.
+    pub(crate) fn taken_over(&self) -> CancellationToken {
+        self.taken_over.clone()
+    }
+
     /// Shows how far the subscription is.
     pub(crate) fn show(&self, window: &Unacknowledged) {
         let mut table = self.table.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = table.open.get_mut(&self.number) {
+        if let Some(Open { view, .. }) = table.open.get_mut(&self.number) {
             view.delivered = window.delivered();
             view.acknowledged = window.acknowledged();
             view.unacknowledged = window.count();

@@ -77,6 +77,11 @@ impl Deliveries {
         }
     }
 
+    /// What was sent behind an offset is sent again.
+    pub(crate) fn rewind(&mut self, before: Offset) {
+        self.under_way.retain(|(offset, ..)| *offset <= before);
+    }
+
     /// Everything through an offset was acknowledged: the span `evermesh.deliver` of each.
     pub(crate) fn acknowledged(&mut self, through: Offset, who: &Identity, now: SystemTime) {
         while let Some((offset, begin, origin, sequence, entry)) = self.under_way.front() {

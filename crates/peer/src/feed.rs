@@ -36,6 +36,9 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// Credit beyond this is not remembered: no receiver has that much memory for one link.
 const CREDIT_BYTES_MAX: u64 = 1 << 30;
 
+/// Sites that may lag at one member; a node serves about as many subscriptions.
+const SITES_MAX: usize = 4096;
+
 type Answers = mpsc::Sender<Result<v1::PullResponse, Status>>;
 
 /// Answers with a stream at once; a task of its own waits for hello and then sends.
@@ -209,13 +212,18 @@ impl<'a> Feed<'a> {
             Some(Said::Watermarks(marks)) => {
                 let journal = &self.shared.parts.journal;
                 let head = journal.own_head();
-                for mark in marks.stored {
-                    let origin = mark.origin.as_ref().and_then(|o| Origin::from_proto(o).ok());
-                    let stored = Sequence::from_u64(mark.sequence);
-                    // What this start never numbered cannot be stored by anybody.
-                    if origin.as_ref() == Some(journal.origin()) && stored <= head {
-                        journal.cursors().stored(self.name.as_str(), stored);
-                    }
+                let own = |origin: &Option<v1::Origin>| {
+                    let origin = origin.as_ref().and_then(|o| Origin::from_proto(o).ok());
+                    origin.as_ref() == Some(journal.origin())
+                };
+                let lagging = marks.applied.into_iter().filter(|lag| own(&lag.origin));
+                let lagging = lagging.map(|lag| (lag.site, Sequence::from_u64(lag.sequence)));
+                let lagging = bounded(lagging.collect());
+                let stored = marks.stored.iter().find(|mark| own(&mark.origin));
+                let stored = stored.map(|mark| Sequence::from_u64(mark.sequence));
+                // What this start never numbered cannot be stored by anybody.
+                if let Some(stored) = stored.filter(|stored| *stored <= head) {
+                    journal.cursors().applied(self.name.as_str(), stored, lagging);
                 }
             }
             // Nothing that this version knows.
@@ -239,6 +247,15 @@ impl<'a> Feed<'a> {
         let _ = answers.send(Ok(v1::PullResponse { message })).await;
         Ok(())
     }
+}
+
+/// More sites than are kept become all of them: then more is waited for, never less.
+fn bounded(lagging: Vec<(String, Sequence)>) -> Vec<(String, Sequence)> {
+    if lagging.len() <= SITES_MAX {
+        return lagging;
+    }
+    let lowest = lagging.iter().map(|(_, at)| *at).min().unwrap_or(Sequence::ZERO);
+    vec![(String::new(), lowest)]
 }
 
 fn unreadable(error: &evermesh_journal::ReadError) -> Refusal {

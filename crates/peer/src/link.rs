@@ -16,7 +16,7 @@ use evermesh_journal::{Missed, Taken};
 use evermesh_proto::v1;
 use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
 use evermesh_proto::v1::pull_request::Message;
-use evermesh_proto::v1::pull_response::Message as Said;
+use evermesh_proto::v1::pull_response::Message as Heard;
 use evermesh_telemetry::{Span, Station};
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
@@ -112,6 +112,13 @@ async fn connect(io: Box<dyn Io>) -> Result<Channel, tonic::transport::Error> {
         .await
 }
 
+/// How far this node is in one origin: what is on its disk, and the sites that lag behind that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Said {
+    stored: Sequence,
+    lagging: Vec<(String, Sequence)>,
+}
+
 /// A link that was welcomed.
 struct Link<'a> {
     shared: &'a Arc<Shared>,
@@ -119,8 +126,8 @@ struct Link<'a> {
     /// The peer's origin, as of its present journal.
     origin: Origin,
     requests: mpsc::Sender<v1::PullRequest>,
-    /// What was last said to be on this node's disk, for each origin of the peer.
-    said_stored: BTreeMap<Origin, Sequence>,
+    /// What was last said of each origin of the peer.
+    said: BTreeMap<Origin, Said>,
     /// Bytes that were appended and not yet given back.
     credit_due: u64,
 }
@@ -146,7 +153,7 @@ impl<'a> Link<'a> {
             Ok(Err(status)) => return Err(format!("{name} refuses: {}", status.message())),
             Err(_) => return Err(format!("{name} did not welcome within 10 s")),
         };
-        let Some(v1::PullResponse { message: Some(Said::Welcome(welcome)) }) = first else {
+        let Some(v1::PullResponse { message: Some(Heard::Welcome(welcome)) }) = first else {
             return Err(format!("{name} did not begin with a welcome"));
         };
         if welcome.node != name.as_str() {
@@ -166,7 +173,7 @@ impl<'a> Link<'a> {
             name: name.clone(),
             origin,
             requests,
-            said_stored: BTreeMap::new(),
+            said: BTreeMap::new(),
             credit_due: 0,
         };
         Ok((link, said))
@@ -174,7 +181,8 @@ impl<'a> Link<'a> {
 
     /// Takes what comes until the link ends; returns why.
     async fn run(mut self, mut said: Streaming<v1::PullResponse>) -> String {
-        let mut durable = self.shared.parts.journal.durable();
+        let journal = self.shared.parts.journal.clone();
+        let (mut durable, mut applied) = (journal.durable(), journal.applied().watch());
         let requests = self.requests.clone();
         let mut due = self.due();
         loop {
@@ -193,6 +201,7 @@ impl<'a> Link<'a> {
                         due = self.due();
                     }
                 }
+                () = journal.applied().wait(&mut applied), if due.is_none() => due = self.due(),
                 message = said.message() => {
                     let message = match message {
                         Ok(Some(message)) => message,
@@ -212,18 +221,26 @@ impl<'a> Link<'a> {
 
     /// What should be said next: the newest watermarks, else credit once it is worth a message.
     fn due(&mut self) -> Option<Message> {
-        let durable = self.shared.parts.journal.durable_frontier();
-        let mut stored = Vec::new();
-        for (origin, at) in durable.iter().filter(|(origin, _)| origin.node == self.name) {
-            let said = self.said_stored.entry(origin.clone()).or_default();
-            if at > *said {
-                *said = at;
-                let origin = Some(origin.to_proto());
-                stored.push(v1::OriginSequence { origin, sequence: at.as_u64() });
+        let journal = &self.shared.parts.journal;
+        let durable = journal.durable_frontier();
+        let mut marks = v1::Watermarks::default();
+        for (origin, stored) in durable.iter().filter(|(origin, _)| origin.node == self.name) {
+            let now = Said { stored, lagging: journal.applied().lagging(origin, stored) };
+            let said = self.said.entry(origin.clone()).or_default();
+            if *said == now {
+                continue;
             }
+            let origin = Some(origin.to_proto());
+            marks.applied.extend(now.lagging.iter().map(|(site, at)| v1::SiteSequence {
+                origin: origin.clone(),
+                site: site.clone(),
+                sequence: at.as_u64(),
+            }));
+            marks.stored.push(v1::OriginSequence { origin, sequence: stored.as_u64() });
+            *said = now;
         }
-        if !stored.is_empty() {
-            return Some(Message::Watermarks(v1::Watermarks { stored, applied: Vec::new() }));
+        if !marks.stored.is_empty() {
+            return Some(Message::Watermarks(marks));
         }
         if self.credit_due > self.shared.parts.credit_bytes / 4 {
             let bytes = std::mem::take(&mut self.credit_due);
@@ -234,7 +251,7 @@ impl<'a> Link<'a> {
 
     async fn hear(&mut self, said: v1::PullResponse) -> Result<(), String> {
         match said.message {
-            Some(Said::Blocks(blocks)) => {
+            Some(Heard::Blocks(blocks)) => {
                 let arrived = self.shared.parts.clock.wall();
                 for block in blocks.blocks {
                     self.credit_due += block.len() as u64;
@@ -242,10 +259,10 @@ impl<'a> Link<'a> {
                 }
                 Ok(())
             }
-            Some(Said::Missed(range)) => self.miss(range).await,
-            Some(Said::Goodbye(_)) => Err("said goodbye".into()),
+            Some(Heard::Missed(range)) => self.miss(range).await,
+            Some(Heard::Goodbye(_)) => Err("said goodbye".into()),
             // Nothing that this version knows.
-            Some(Said::Welcome(_)) | None => Ok(()),
+            Some(Heard::Welcome(_)) | None => Ok(()),
         }
     }
 

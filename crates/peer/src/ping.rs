@@ -1,11 +1,13 @@
 //! Pings and echoes, on a stream of their own. The receiver of blocks pings; whoever serves them
 //! answers, and knows from it that the receiver is there.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use evermesh_event::{NodeName, Origin, Sequence, StartId};
+use evermesh_journal::Echo;
 use evermesh_proto::v1;
 use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
 use tokio::sync::mpsc;
@@ -20,6 +22,9 @@ use crate::peers::Shared;
 const ECHOES_MAX: usize = 2;
 /// Pings that wait for the connection: the next is due long after.
 const PINGS_MAX: usize = 2;
+
+/// When the pings were sent that wait for an echo: more than a lease has.
+const SENT_MAX: usize = 64;
 
 /// Answers every ping of a member, until it ends.
 pub(crate) fn answer(
@@ -59,8 +64,9 @@ pub(crate) async fn ping(
     let (pings, stream) = mpsc::channel(PINGS_MAX);
     let start = Bytes::copy_from_slice(shared.parts.journal.start().id.as_bytes());
     let message = |number| v1::PingRequest { number, start: start.clone(), members: Vec::new() };
+    let mut sent = Sent::default();
     // The first is in the stream before the call: some servers answer only then.
-    if pings.try_send(message(0)).is_err() {
+    if pings.try_send(message(sent.next(shared.parts.clock.boot()))).is_err() {
         return "the first ping found no place".into();
     }
     let echoes = tokio::time::timeout(lease, client.ping(ReceiverStream::new(stream))).await;
@@ -71,26 +77,69 @@ pub(crate) async fn ping(
     };
     let mut due = tokio::time::interval(lease / 4);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut number, mut heard) = (0, Instant::now());
+    let mut asked = shared.parts.journal.leases().asked();
+    let mut heard = Instant::now();
     loop {
-        tokio::select! {
-            echo = echoes.message() => match echo {
-                Ok(Some(echo)) => {
-                    heard = Instant::now();
-                    note_head(shared, origin, &echo);
+        let now = tokio::select! {
+            echo = echoes.message() => {
+                match echo {
+                    Ok(Some(echo)) => {
+                        heard = Instant::now();
+                        note_head(shared, origin, &echo);
+                        sent.echoed(shared, origin, &echo);
+                    }
+                    Ok(None) => return "ended".into(),
+                    Err(status) => return format!("ended: {}", status.message()),
                 }
-                Ok(None) => return "ended".into(),
-                Err(status) => return format!("ended: {}", status.message()),
-            },
-            now = due.tick() => {
-                if now.duration_since(heard) > lease {
-                    return silent(lease);
-                }
-                number += 1;
-                // A full channel means that the connection takes nothing: the lease decides.
-                let _ = pings.try_send(message(number));
+                continue;
             }
+            now = due.tick() => now,
+            // A subscription that opened wants to know where this member is by now.
+            Ok(()) = asked.changed() => Instant::now(),
+        };
+        if now.duration_since(heard) > lease {
+            return silent(lease);
         }
+        let number = sent.next(shared.parts.clock.boot());
+        // A full channel means that the connection takes nothing: the lease decides.
+        let _ = pings.try_send(message(number));
+    }
+}
+
+/// When each ping was sent, until it is echoed.
+#[derive(Debug, Default)]
+struct Sent {
+    /// The number of the oldest that is kept.
+    first: u64,
+    at: VecDeque<Duration>,
+}
+
+impl Sent {
+    fn next(&mut self, now: Duration) -> u64 {
+        self.at.push_back(now);
+        if self.at.len() > SENT_MAX {
+            self.at.pop_front();
+            self.first += 1;
+        }
+        self.first + self.at.len() as u64 - 1
+    }
+
+    /// The lease runs from the sending of the ping. An echo of a ping that is too old grants none.
+    fn echoed(&mut self, shared: &Shared, origin: &Origin, echo: &v1::PingResponse) {
+        let Some(place) = echo.number.checked_sub(self.first) else { return };
+        let Ok(place) = usize::try_from(place) else { return };
+        let Some(pinged) = self.at.get(place).copied() else { return };
+        self.at.drain(..place);
+        self.first = echo.number;
+        let parts = &shared.parts;
+        let echo = Echo {
+            origin: origin.clone(),
+            pinged,
+            head: Sequence::from_u64(echo.head),
+            durable_head: Sequence::from_u64(echo.durable_head),
+        };
+        let now = parts.clock.boot();
+        parts.journal.leases().echoed(origin.node.as_str(), echo, parts.lease, now);
     }
 }
 

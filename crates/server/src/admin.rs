@@ -3,6 +3,9 @@
 //! Everything is read from what the parts count anyway; asking changes nothing. It needs the act
 //! `observe` for the node as a whole.
 
+mod letters;
+mod names;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -63,15 +66,15 @@ impl AdminService for Admin {
         request: Request<v1::ListLettersRequest>,
     ) -> Result<Response<v1::ListLettersResponse>, Status> {
         self.permit(request.extensions().get(), Act::Observe)?;
-        Err(self.not_yet())
+        self.letters(&request.into_inner()).map(Response::new)
     }
 
     async fn replay_letters(
         &self,
         request: Request<v1::ReplayLettersRequest>,
     ) -> Result<Response<v1::ReplayLettersResponse>, Status> {
-        self.permit(request.extensions().get(), Act::Operate)?;
-        Err(self.not_yet())
+        let who = self.permit(request.extensions().get(), Act::Operate)?.clone();
+        self.replay(&who, &request.into_inner().numbers).await.map(Response::new)
     }
 
     async fn drop_letters(
@@ -79,7 +82,7 @@ impl AdminService for Admin {
         request: Request<v1::DropLettersRequest>,
     ) -> Result<Response<v1::DropLettersResponse>, Status> {
         self.permit(request.extensions().get(), Act::Operate)?;
-        Err(self.not_yet())
+        self.drop_letters(&request.into_inner().numbers).map(Response::new)
     }
 
     async fn list_names(
@@ -87,7 +90,7 @@ impl AdminService for Admin {
         request: Request<v1::ListNamesRequest>,
     ) -> Result<Response<v1::ListNamesResponse>, Status> {
         self.permit(request.extensions().get(), Act::Observe)?;
-        Err(self.not_yet())
+        Ok(Response::new(v1::ListNamesResponse { names: self.names() }))
     }
 
     async fn forget_name(
@@ -95,26 +98,27 @@ impl AdminService for Admin {
         request: Request<v1::ForgetNameRequest>,
     ) -> Result<Response<v1::ForgetNameResponse>, Status> {
         self.permit(request.extensions().get(), Act::Operate)?;
-        Err(self.not_yet())
+        self.forget(&request.into_inner().name)?;
+        Ok(Response::new(v1::ForgetNameResponse {}))
     }
 }
 
 impl Admin {
-    fn not_yet(&self) -> Status {
-        let message = "dead letters and durable names are not served by this version";
-        self.refusals.refuse("operator", Refusal::new(Code::Unimplemented, "NOT_YET", message))
-    }
-
-    fn permit(&self, identity: Option<&Identity>, act: Act) -> Result<(), Status> {
+    fn permit<'a>(&self, identity: Option<&'a Identity>, act: Act) -> Result<&'a Identity, Status> {
         let Some(identity) = identity else {
             let message = "the caller has no identity; connect by the node's own ports";
             let refusal = Refusal::new(Code::Unauthenticated, "NO_IDENTITY", message);
             return Err(self.refusals.refuse("unknown", refusal));
         };
-        self.rules.permits(identity, act, None).map_err(|denied| {
+        let permitted = self.rules.permits(identity, act, None).map_err(|denied| {
             let refusal = Refusal::new(Code::PermissionDenied, "NOT_ALLOWED", denied.told());
             self.refusals.refuse(identity.text(), refusal.because(denied))
-        })
+        });
+        permitted.map(|()| identity)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Status {
+        self.refusals.refuse("an operator", refusal)
     }
 
     fn journal(&self) -> v1::JournalStatus {
@@ -161,7 +165,7 @@ impl Admin {
             delivered: subscription.delivered.as_u64(),
             acknowledged: subscription.acknowledged.as_u64(),
             unacknowledged: u32::try_from(subscription.unacknowledged).unwrap_or(u32::MAX),
-            durable_name: String::new(),
+            durable_name: subscription.durable_name,
         };
         self.local.subscriptions().into_iter().map(status).collect()
     }

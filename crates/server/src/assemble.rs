@@ -97,6 +97,7 @@ impl Node {
             random: Arc::clone(&random),
             spans: spans.clone(),
             node: config.node.name.clone(),
+            lease: config.mesh.lease,
         });
         let peers = credentials.as_ref().map(|credentials| {
             Peers::new(evermesh_peer::Parts {

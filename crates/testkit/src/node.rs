@@ -62,6 +62,7 @@ impl SimNode {
             random: Arc::clone(&self.random),
             spans: Spans::off(),
             node: node.clone(),
+            lease: LEASE,
         });
         let (peers, run) = Peers::new(evermesh_peer::Parts {
             journal,

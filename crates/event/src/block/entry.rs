@@ -33,6 +33,13 @@ impl EntryView {
         v1::Event::decode(self.event.clone())
     }
 
+    /// The entry by itself, encoded anew. Without its event where that cannot be read.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let sequence = self.sequence.as_u64();
+        v1::Entry { sequence, event: self.decode().ok() }.encode_to_vec().into()
+    }
+
     /// What rules ask of an event, without decoding it. Empty where the event cannot be read.
     #[must_use]
     pub fn glance(&self) -> Glance<'_> {

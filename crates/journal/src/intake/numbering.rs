@@ -10,8 +10,9 @@ use evermesh_event::{
 use evermesh_proto::v1;
 use prost::Message as _;
 
-use super::{Appended, Intake, Numbered, RECORD_OVERHEAD_BYTES, Taken};
+use super::{Appended, Counted, Intake, Numbered, RECORD_OVERHEAD_BYTES, Taken};
 use crate::error::AppendError;
+use crate::producers::{self, Highest, Producers};
 use crate::record::format::{self, Publishers};
 use crate::record::{Content, Missed, Record};
 use crate::recover::advance;
@@ -51,6 +52,7 @@ pub(crate) struct Numbering {
     pub(crate) window: DedupeWindow,
     /// What the window's time is ahead of the clock, so that ids of former starts have an age.
     pub(crate) window_lead: Duration,
+    pub(crate) producers: Producers,
     pub(crate) space: Space,
     pub(crate) queue: Vec<Pending>,
     /// Queued by the call that holds the lock, and not yet charged with its permits.
@@ -78,28 +80,31 @@ impl Numbering {
         shared: &Shared,
         identity: &Arc<str>,
         events: &[Intake],
+        counted: Option<&Counted>,
         bytes: usize,
         now: Duration,
     ) -> Result<Appended, AppendError> {
         let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
         self.numbers_left(count)?;
         let records = 1 + bytes / (evermesh_event::limits::BLOCK_BYTES_MAX / 2);
-        let most = bytes + records * (RECORD_OVERHEAD_BYTES + identity.len());
+        let most = bytes + records * (RECORD_OVERHEAD_BYTES + 2 * identity.len());
         self.space.check(Use::Publish, u64::try_from(most).unwrap_or(u64::MAX))?;
         let identity = format::stored_identity(identity);
         let now = now + self.window_lead;
         self.window.expire(now);
+        let mut producer = counted.map(|counted| Count::new(self, &identity, counted));
         let mut taken = Vec::with_capacity(events.len());
         let mut own_through = Sequence::ZERO;
         let mut open: Option<BlockBuilder> = None;
         for Intake { event, sampled } in events {
             let key = self.window.key(&identity, &event.event().site, &event.event().id);
-            let first = self.window.get(key);
+            let counted_before = producer.as_mut().and_then(Count::next);
+            let first = counted_before.or_else(|| self.window.get(key));
             let sequence = if let Some(first) = first {
                 first
             } else {
                 if let Some(full) = open.take_if(|block| !block.fits(event)) {
-                    self.seal(shared, full, &identity);
+                    self.seal(shared, full, &identity, producer.as_ref());
                 }
                 let block = open.get_or_insert_with(|| {
                     BlockBuilder::new(self.origin.clone(), self.start.id, self.own_head)
@@ -107,24 +112,37 @@ impl Numbering {
                 self.last_sequence = self.last_sequence.plus(1).unwrap_or(self.last_sequence);
                 block.push(self.last_sequence, event, *sampled);
                 self.window.insert(key, self.last_sequence, now);
+                if let Some(producer) = &mut producer {
+                    producer.took();
+                }
                 self.last_sequence
             };
             own_through = own_through.max(sequence);
             taken.push(Numbered { sequence, duplicate: first.is_some() });
         }
         if let Some(block) = open {
-            self.seal(shared, block, &identity);
+            self.seal(shared, block, &identity, producer.as_ref());
         }
         Ok(Appended { taken, through: self.head, own_through })
     }
 
-    fn seal(&mut self, shared: &Shared, block: BlockBuilder, identity: &Arc<str>) {
+    fn seal(
+        &mut self,
+        shared: &Shared,
+        block: BlockBuilder,
+        identity: &Arc<str>,
+        producer: Option<&Count<'_>>,
+    ) {
         let Some(block) = block.finish() else {
             return;
         };
         self.own_head = block.last();
         self.published += u64::from(block.count());
-        let publishers = vec![(Arc::clone(identity), block.count())];
+        let mut publishers = vec![(Arc::clone(identity), block.count())];
+        if let Some(producer) = producer {
+            publishers.push((producers::encode(&producer.key, producer.in_block), 0));
+            self.producers.note(&producer.key, producer.in_block, block.last());
+        }
         self.show(shared, Content::Block { block, skip: 0 }, publishers);
     }
 
@@ -192,5 +210,41 @@ impl Numbering {
         let left = self.last_sequence.plus(count).is_some()
             && self.last_offset.plus(count.max(1)).is_some();
         if left { Ok(()) } else { Err(AppendError::Exhausted) }
+    }
+}
+
+/// Where one producer is, while its events are numbered.
+struct Count<'a> {
+    key: Arc<str>,
+    before: Highest,
+    counters: std::slice::Iter<'a, u64>,
+    /// Of the event that is looked at.
+    current: u64,
+    /// The highest that is in the open block.
+    in_block: u64,
+}
+
+impl<'a> Count<'a> {
+    fn new(numbering: &Numbering, identity: &str, counted: &'a Counted) -> Self {
+        let key = producers::key(identity, &counted.producer);
+        let before = numbering.producers.get(&key);
+        Self {
+            key,
+            before,
+            counters: counted.counters.iter(),
+            current: 0,
+            in_block: before.counter,
+        }
+    }
+
+    /// The next event; of one that was taken before, the producer's newest sequence.
+    fn next(&mut self) -> Option<Sequence> {
+        self.current = self.counters.next().copied().unwrap_or(self.current);
+        (self.current <= self.before.counter).then_some(self.before.sequence)
+    }
+
+    /// It goes into the open block.
+    const fn took(&mut self) {
+        self.in_block = self.current;
     }
 }

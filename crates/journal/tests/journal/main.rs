@@ -17,5 +17,6 @@ mod failing;
 mod fixture;
 mod intake;
 mod limits;
+mod places;
 mod reading;
 mod world;

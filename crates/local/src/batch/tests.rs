@@ -90,7 +90,7 @@ proptest! {
         let mut rooms = rooms.iter().cycle();
         while !batches.is_empty() {
             let room = *rooms.next().unwrap();
-            let Some(outgoing) = batches.next(&filter, room) else { continue };
+            let Some(outgoing) = batches.next(&filter, &Rejects::default(), room) else { continue };
             let Outgoing::Delivery { delivery, runs } = outgoing else { panic!("no missed here") };
             let node = delivery.origin.clone().unwrap().node;
             let told = runs.iter().flat_map(|(first, count)| {
@@ -125,7 +125,9 @@ fn a_delivery_is_bounded_in_bytes_and_takes_the_largest_event() {
     let mut batches = Batches::new(Offset::ZERO);
     batches.extend(records);
     let mut sizes = Vec::new();
-    while let Some(Outgoing::Delivery { delivery, .. }) = batches.next(&filter, 100) {
+    while let Some(Outgoing::Delivery { delivery, .. }) =
+        batches.next(&filter, &Rejects::default(), 100)
+    {
         sizes.push(delivery.entries().count());
     }
     assert!(sizes.iter().sum::<usize>() == 3 && sizes[0] <= 2, "{sizes:?}");
@@ -150,7 +152,7 @@ fn a_missed_stands_between_what_is_before_and_after_it() {
         batches.extend(all.clone());
         let mut kinds = Vec::new();
         while !batches.is_empty() {
-            match batches.next(&filter, 10) {
+            match batches.next(&filter, &Rejects::default(), 10) {
                 Some(Outgoing::Delivery { .. }) => kinds.push("delivery"),
                 Some(Outgoing::Missed { .. }) => kinds.push("missed"),
                 None => {}

@@ -38,6 +38,7 @@ async fn running(directory: &tempfile::TempDir) -> (Running, MemoryDisk, Drain) 
         random,
         spans: Spans::off(),
         node,
+        lease: Duration::from_secs(2),
     });
     let (drain, handle) = Drain::new();
     let (_, socket) = LocalSocket::bind(&directory.path().join("node.sock")).await.unwrap();

@@ -241,6 +241,7 @@ mod tests {
                 delivered: position(17),
                 acknowledged: position(16),
                 unacknowledged: 1,
+                ..Default::default()
             }],
             connections: Some(v1::ConnectionStatus {
                 shared_accepted: 2,

@@ -1,0 +1,143 @@
+//! When each member was last heard, by echoes of this node's own pings, and how far it was then.
+//! Pings hold one end; subscriptions that pass leases on, or wait to have caught up, the other.
+//!
+//! A lease runs from the sending of the ping that was echoed, never from hearing the echo: that may
+//! have waited in a buffer while this process was paused. In memory: no lease outlives a start.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use evermesh_event::{Origin, Sequence};
+use tokio::sync::watch;
+
+/// Members that are kept: as many as a mesh may have.
+const MEMBERS_MAX: usize = 4096;
+
+/// The leases. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Leases(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    heard: Mutex<BTreeMap<String, Heard>>,
+    /// Counts echoes.
+    version: watch::Sender<u64>,
+    /// Counts requests for a ping before the next is due.
+    asked: watch::Sender<u64>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        let (version, _) = watch::channel(0);
+        let (asked, _) = watch::channel(0);
+        Self { heard: Mutex::default(), version, asked }
+    }
+}
+
+/// An echo of a ping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Echo {
+    /// Whose events the member numbers.
+    pub origin: Origin,
+    /// When this node sent the ping, by its own clock.
+    pub pinged: Duration,
+    /// The newest of those events.
+    pub head: Sequence,
+    /// The newest that is on the member's disk.
+    pub durable_head: Sequence,
+}
+
+/// What is known of one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The newest echo.
+    pub echo: Echo,
+    /// The lease ends then.
+    pub until: Duration,
+    /// The head when the lease began, without a gap since: nobody may be granted it who has not
+    /// acknowledged this.
+    pub since: Sequence,
+}
+
+impl Leases {
+    /// A member echoed a ping.
+    pub fn echoed(&self, member: &str, echo: Echo, lease: Duration, now: Duration) {
+        let mut heard = self.heard();
+        if heard.len() >= MEMBERS_MAX && !heard.contains_key(member) {
+            return;
+        }
+        let until = echo.pinged + lease;
+        let held = heard.get(member).filter(|held| {
+            // Judged when the echo is processed: a lease that lapsed meanwhile begins anew. So does
+            // one whose head was lost in a crash of the member.
+            held.until > now && held.echo.origin == echo.origin && held.since <= echo.head
+        });
+        let since = held.map_or(echo.head, |held| held.since);
+        let until = held.map_or(until, |held| until.max(held.until));
+        heard.insert(member.to_owned(), Heard { echo, until, since });
+        drop(heard);
+        self.0.version.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    /// Every member that was heard in this start, by name.
+    #[must_use]
+    pub fn snapshot(&self) -> BTreeMap<String, Heard> {
+        self.heard().clone()
+    }
+
+    /// Counts up with each echo.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.0.version.subscribe()
+    }
+
+    /// Somebody needs an echo of a ping that is sent from now on.
+    pub fn ask(&self) {
+        self.0.asked.send_modify(|asked| *asked = asked.wrapping_add(1));
+    }
+
+    /// Counts up with each [`Leases::ask`]: who pings holds it.
+    #[must_use]
+    pub fn asked(&self) -> watch::Receiver<u64> {
+        self.0.asked.subscribe()
+    }
+
+    fn heard(&self) -> MutexGuard<'_, BTreeMap<String, Heard>> {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use evermesh_event::{JournalId, NodeName};
+
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(2);
+
+    fn echo(pinged: u64, head: u64) -> Echo {
+        let node = NodeName::new("web-2").unwrap();
+        Echo {
+            origin: Origin { node, journal: JournalId::new([2; 16]) },
+            pinged: Duration::from_secs(pinged),
+            head: Sequence::from_u64(head),
+            durable_head: Sequence::from_u64(head),
+        }
+    }
+
+    #[test]
+    fn p9_a_lease_runs_from_the_sending_of_the_ping_and_lapses_by_what_is_processed_late() {
+        let leases = Leases::default();
+        let secs = Duration::from_secs;
+        leases.echoed("web-2", echo(1, 5), LEASE, secs(1));
+        leases.echoed("web-2", echo(2, 9), LEASE, secs(2));
+        let held = leases.snapshot()["web-2"].clone();
+        assert_eq!((held.until, held.since), (secs(4), Sequence::from_u64(5)), "no gap");
+        // This echo waited in a buffer until the lease had lapsed.
+        leases.echoed("web-2", echo(3, 11), LEASE, secs(4));
+        let held = leases.snapshot()["web-2"].clone();
+        assert_eq!((held.until, held.since), (secs(5), Sequence::from_u64(11)), "a new lease");
+    }
+}

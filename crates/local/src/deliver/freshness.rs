@@ -1,0 +1,44 @@
+//! The answer to a subscription's ping: what remains of this node's leases, for who acknowledged
+//! what each of them rests on (P9).
+
+use std::time::Duration;
+
+use evermesh_event::assurance::Presence;
+use evermesh_proto::v1;
+
+use super::progress::Progress;
+use crate::service::Local;
+
+/// What may be passed on now. Each lease that is granted makes the subscription count for fences
+/// for as long, also if its stream ends before.
+pub(crate) fn freshness(
+    local: &Local,
+    progress: &Progress,
+    ping: v1::SubscribePing,
+) -> v1::Freshness {
+    let (journal, lease) = (&local.parts.journal, local.parts.lease);
+    let now = local.parts.clock.boot();
+    let heard = journal.leases().snapshot();
+    let through = progress.mark().through();
+    // This node itself: it is there, and the application heard all that it had.
+    let mut leases = vec![(local.parts.node.to_string(), lease)];
+    for member in journal.cursors().snapshot() {
+        if member.presence == Presence::Left {
+            continue;
+        }
+        let heard = heard.get(&member.label);
+        // Whoever did not acknowledge what the lease began with could miss what came before it.
+        let heard = heard.filter(|heard| through.get(&heard.echo.origin) >= heard.since);
+        let remains = heard.map_or(Duration::ZERO, |heard| heard.until.saturating_sub(now));
+        leases.push((member.label, remains));
+    }
+    let current = progress.is_current();
+    let grant = |(node, remains): (String, Duration)| {
+        let remains = if current { remains } else { Duration::ZERO };
+        if remains > Duration::ZERO {
+            progress.mark().leased(now + remains + local.margin());
+        }
+        v1::MemberLease { node, remains: remains.try_into().ok() }
+    };
+    v1::Freshness { ping_number: ping.number, leases: leases.into_iter().map(grant).collect() }
+}
