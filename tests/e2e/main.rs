@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod applications;
 mod config_errors;
 mod demo;
 mod history;

@@ -8,24 +8,24 @@ use evermesh_proto::v1::subscribe_request::Message as Say;
 use evermesh_proto::v1::subscribe_response::Message as Heard;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
 
 use crate::mesh::Mesh;
 
-type Stream = (mpsc::Sender<v1::SubscribeRequest>, tonic::Streaming<v1::SubscribeResponse>);
+pub(crate) type Stream =
+    (mpsc::Sender<v1::SubscribeRequest>, tonic::Streaming<v1::SubscribeResponse>);
 
-async fn subscribe(client: &Client, open: v1::SubscribeOpen) -> Stream {
+pub(crate) async fn subscribe(client: &Client, open: v1::SubscribeOpen) -> Stream {
     let (say, said) = mpsc::channel(16);
     say.send(v1::SubscribeRequest { message: Some(Say::Open(open)) }).await.unwrap();
     let heard = client.events().subscribe(ReceiverStream::new(said)).await.unwrap();
     (say, heard.into_inner())
 }
 
-fn beginning() -> Option<v1::subscribe_open::From> {
+pub(crate) fn beginning() -> Option<v1::subscribe_open::From> {
     Some(v1::subscribe_open::From::Beginning(v1::Beginning {}))
 }
 
-async fn publish(client: &Client, site: &str, source: &str, keys: &[&str]) {
+pub(crate) async fn publish(client: &Client, site: &str, source: &str, keys: &[&str]) {
     let event = |key: &&str| v1::Event {
         site: site.into(),
         r#type: if key.starts_with('p') { "price".into() } else { "cache.invalidate".into() },
@@ -39,7 +39,7 @@ async fn publish(client: &Client, site: &str, source: &str, keys: &[&str]) {
 }
 
 /// The keys of the next events, with their offsets, until there are so many.
-async fn keys(stream: &mut Stream, count: usize) -> Vec<(u64, String)> {
+pub(crate) async fn keys(stream: &mut Stream, count: usize) -> Vec<(u64, String)> {
     let mut keys = Vec::new();
     while keys.len() < count {
         let Some(Heard::Delivery(delivery)) = stream.1.message().await.unwrap().unwrap().message
@@ -140,31 +140,4 @@ async fn p8_a_subscriber_that_does_not_read_holds_up_nobody() {
     // 50 MB, far beyond what its connection takes: the other one hears all of it meanwhile.
     let all = tokio::time::timeout(Duration::from_secs(60), keys(&mut reading, 500)).await.unwrap();
     assert_eq!(all.last().unwrap().1, "99-4");
-}
-
-#[tokio::test]
-async fn what_is_not_there_yet_says_so() {
-    let mesh = Mesh::started(1);
-    let mut events = mesh.client(0).events();
-    let not_yet = |status: tonic::Status| {
-        let reason = status.metadata().get("evermesh-reason").unwrap().to_str().unwrap().to_owned();
-        assert_eq!((status.code(), reason.as_str()), (Code::Unimplemented, "NOT_YET"), "{status}");
-    };
-    not_yet(events.fence(v1::FenceRequest::default()).await.unwrap_err());
-    not_yet(events.publish_stream(tokio_stream::empty()).await.unwrap_err());
-    let name = Some(v1::subscribe_open::From::DurableName("varnish".into()));
-    let open = v1::SubscribeOpen { from: name, ..Default::default() };
-    let (_say, mut heard) = subscribe(&mesh.client(0), open).await;
-    not_yet(heard.message().await.unwrap_err());
-    let (say, mut heard) = subscribe(&mesh.client(0), v1::SubscribeOpen::default()).await;
-    let reject = Some(Say::Reject(v1::Reject::default()));
-    say.send(v1::SubscribeRequest { message: reject }).await.unwrap();
-    let refused = loop {
-        match heard.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("ended without a word"),
-            Err(status) => break status,
-        }
-    };
-    not_yet(refused);
 }

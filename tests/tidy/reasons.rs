@@ -9,8 +9,13 @@ use crate::tree::Tree;
 pub(crate) const PAGE: &str = "docs/errors.md";
 
 /// Where refusals are made.
-const REFUSING: &[&str] =
-    &["crates/event/src/", "crates/gate/src/", "crates/local/src/", "crates/peer/src/"];
+const REFUSING: &[&str] = &[
+    "crates/event/src/",
+    "crates/gate/src/",
+    "crates/local/src/",
+    "crates/peer/src/",
+    "crates/server/src/admin",
+];
 
 /// Where the page and the sources differ.
 pub(crate) fn findings(tree: &Tree, page: &str) -> Vec<String> {

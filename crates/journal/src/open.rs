@@ -187,9 +187,8 @@ fn assemble(
         published: 0,
         received: 0,
     };
-    let durable = Durable { offset: head, own: own_head, failed: false };
+    let durable = watch::Sender::new(Durable { offset: head, own: own_head, failed: false });
     let applied = Applied::new(Arc::clone(&options.clock));
-    let names = Names::new(applied.clone(), past.names);
     Arc::new(Shared {
         origin,
         start,
@@ -201,14 +200,14 @@ fn assemble(
         catalog: RwLock::new(catalog),
         starts: Mutex::new(Starts::new(seen)),
         head: watch::Sender::new(head),
-        durable: watch::Sender::new(durable),
+        durable,
         stage: watch::Sender::new(Stage::Running),
         room: Semaphore::new(room_units(limits.unwritten_bytes_max)),
         bell: Bell::default(),
         cursors: Cursors::default(),
+        names: Mutex::new(Names::new(applied.clone(), past.names)),
         applied,
         leases: Leases::default(),
-        names: Mutex::new(names),
         letters: Mutex::new(Letters::new(past.letters)),
         members: Mutex::new(Members::new(past.members)),
         syncs: 0.into(),

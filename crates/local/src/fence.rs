@@ -93,7 +93,7 @@ async fn here(
             tokio::select! {
                 () = changes.next(local, v1::Assurance::Applied) => Ok(()),
                 // It shows here before it is durable; applying it does not wait for the disk.
-                changed = arrivals.changed() => Ok(drop(changed)),
+                _ = arrivals.changed() => Ok(()),
                 () = local.drain.cancelled() => Err(draining()),
             }
         };
