@@ -14,7 +14,7 @@ const REFUSING: &[&str] = &[
     "crates/gate/src/",
     "crates/local/src/",
     "crates/peer/src/",
-    "crates/server/src/admin",
+    "crates/server/src/admin/",
 ];
 
 /// Where the page and the sources differ.
