@@ -10,7 +10,7 @@ use evermesh_journal::{Content, Missed, Record};
 use evermesh_proto::{Delivery, v1};
 
 use crate::deliver::progress::Passed;
-use crate::deliver::rejects::{Again, Rejects};
+use crate::deliver::rejects::Rejects;
 
 /// One delivery at most. Large enough that a message costs nothing per event, small enough that
 /// acknowledging is not held up.
@@ -52,11 +52,15 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(origin: &Origin, attempt: u32) -> Self {
+    fn new(origin: &Origin) -> Self {
         let mut delivery = Delivery::default();
         delivery.origin = Some(origin.to_proto());
-        delivery.attempt = attempt;
         Self { origin: origin.clone(), delivery, runs: Vec::new(), count: 0, bytes: 0 }
+    }
+
+    /// Entries of another attempt go into another delivery.
+    const fn takes(&self, attempt: u32) -> bool {
+        self.count == 0 || self.delivery.attempt == attempt
     }
 
     fn add(&mut self, first: Offset, count: u32, run: bytes::Bytes) {
@@ -127,8 +131,7 @@ impl Batches {
         room: u32,
     ) -> Option<Outgoing> {
         let mut draft: Option<Draft> = None;
-        let again = rejects.again().filter(|again| self.at < again.through);
-        let attempt = again.map_or(1, |again| again.attempt);
+        let hears = Hears { filter, rejects };
         while let Some(record) = self.records.front().cloned() {
             let (block, skip) = match &record.content {
                 Content::Block { block, skip } => (block, *skip),
@@ -150,24 +153,21 @@ impl Batches {
             if draft.as_ref().is_some_and(|draft| draft.origin != *block.origin()) {
                 break;
             }
-            if again.is_some_and(|again| self.at >= again.through) {
-                // What follows was never delivered.
-                break;
-            }
-            let draft = draft.get_or_insert_with(|| Draft::new(block.origin(), attempt));
+            let draft = draft.get_or_insert_with(|| Draft::new(block.origin()));
             let left = room.saturating_sub(draft.count);
             let body = record.taken_body();
-            let special = rejects.aside().range(record.offset..=record.end()).next().is_some()
-                || again.is_some_and(|again| record.end() > again.through);
-            let whole = coverage == Coverage::All && self.at < record.offset && !special;
+            let whole = coverage == Coverage::All
+                && self.at < record.offset
+                && hears.alike(&record)
+                && draft.takes(hears.attempt(record.offset));
             let fits = draft.bytes == 0 || draft.bytes + body.len() <= DELIVERY_BYTES_MAX;
             let count = block.count().saturating_sub(skip);
             if whole && count <= left && fits {
+                draft.delivery.attempt = hears.attempt(record.offset);
                 draft.add(record.offset, count, body);
                 self.past(&record);
                 continue;
             }
-            let hears = Hears { filter, rejects, again };
             if !self.entries(&record, block, &hears, draft, left) {
                 break;
             }
@@ -193,11 +193,13 @@ impl Batches {
         let mut done = true;
         let at = self.at;
         for (offset, entry) in record.taken_entries().filter(|(offset, _)| *offset > at) {
-            if hears.again.is_some_and(|again| offset > again.through) {
-                done = false;
-                break;
-            }
             if hears.filter.hears(&entry.glance()) {
+                let begun = draft.count + run.count > 0;
+                if begun && draft.delivery.attempt != hears.attempt(offset) {
+                    done = false;
+                    break;
+                }
+                draft.delivery.attempt = hears.attempt(offset);
                 if hears.rejects.aside().contains(&offset) {
                     done = false;
                     if draft.count + run.count == 0 && left > 0 {
@@ -243,7 +245,20 @@ impl Batches {
 struct Hears<'a> {
     filter: &'a Filter,
     rejects: &'a Rejects,
-    again: Option<Again>,
+}
+
+impl Hears<'_> {
+    /// Which delivery of an entry this is.
+    fn attempt(&self, offset: Offset) -> u32 {
+        let again = self.rejects.again().filter(|again| offset <= again.through);
+        again.map_or(1, |again| again.attempt)
+    }
+
+    /// No entry of a record needs to be looked at by itself because of a reject.
+    fn alike(&self, record: &Record) -> bool {
+        self.attempt(record.offset) == self.attempt(record.end())
+            && self.rejects.aside().range(record.offset..=record.end()).next().is_none()
+    }
 }
 
 /// What is told in place of an entry that was rejected too often.

@@ -115,6 +115,58 @@ proptest! {
             .collect();
         prop_assert_eq!(out, expected);
     }
+
+    #[test]
+    fn p3_what_is_set_aside_is_told_in_its_place_and_what_comes_again_says_so(
+        plans in proptest::collection::vec(plan(), 1..8),
+        heard in proptest::sample::subsequence(vec![0_usize, 1, 2], 1..=3),
+        aside in proptest::collection::vec(0_u64..60, 0..8),
+        again in proptest::option::of(0_u64..60),
+        rooms in proptest::collection::vec(1_u32..20, 1..8),
+    ) {
+        let (records, shadow) = records(&plans);
+        let sites = heard.iter().map(|site| SITES[*site].to_owned()).collect();
+        let filter = Filter::new(Some(sites), vec![], vec![]).unwrap();
+        let mut rejects = Rejects::new(aside.iter().copied().map(Offset::from_u64).collect());
+        if let Some(through) = again {
+            rejects.reject(Offset::ZERO, Offset::from_u64(through));
+        }
+        let attempt = |offset| if again.is_some_and(|through| offset <= through) { 2 } else { 1 };
+        let mut batches = Batches::new(Offset::ZERO);
+        let ends: Vec<_> = records.iter().map(|record| record.end()).collect();
+        batches.extend(records);
+        let mut out = Vec::new();
+        let mut rooms = rooms.iter().cycle();
+        while !batches.is_empty() {
+            match batches.next(&filter, &rejects, *rooms.next().unwrap()) {
+                Some(Outgoing::Delivery { delivery, runs }) => {
+                    let told = runs.iter().flat_map(|(first, count)| {
+                        (0..u64::from(*count)).map(|n| first.as_u64() + n)
+                    });
+                    for (offset, entry) in told.zip(delivery.entries()) {
+                        out.push((offset, entry.unwrap().sequence, delivery.attempt));
+                    }
+                }
+                Some(Outgoing::Missed { missed, offset }) => {
+                    prop_assert_eq!(missed.cause, v1::MissedCause::DeadLetter);
+                    prop_assert_eq!(missed.from, missed.through);
+                    out.push((offset.as_u64(), missed.from.as_u64(), 0));
+                }
+                None => {}
+            }
+        }
+        let passed: Vec<_> = batches.take_passed().into_iter().map(|passed| passed.end).collect();
+        prop_assert_eq!(passed, ends, "every record is passed once");
+        let expected: Vec<_> = shadow
+            .into_iter()
+            .filter(|(_, _, _, site)| heard.contains(site))
+            .map(|(offset, _, sequence, _)| {
+                let told = if aside.contains(&offset) { 0 } else { attempt(offset) };
+                (offset, sequence, told)
+            })
+            .collect();
+        prop_assert_eq!(out, expected);
+    }
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Rejects {
         Self { attempts: BTreeMap::new(), again: None, aside }
     }
 
-    /// An entry was rejected; `newest`: the last that was delivered.
+    /// An entry was rejected; `newest`: the last that was delivered or left out.
     pub(crate) fn reject(&mut self, offset: Offset, newest: Offset) -> Fate {
         let attempts = self.attempts.entry(offset).or_insert(0);
         *attempts += 1;
