@@ -7,8 +7,11 @@ mod ca;
 mod check;
 mod completions;
 mod demo;
+mod fence;
 mod health;
+mod letters;
 mod man;
+mod names;
 mod publish;
 mod serve;
 mod status;
@@ -25,6 +28,9 @@ pub(crate) enum Command {
     Ca(ca::Args),
     Publish(publish::Args),
     Subscribe(subscribe::Args),
+    Fence(fence::Args),
+    Letters(letters::Args),
+    Names(names::Args),
     Status(status::Args),
     Health(health::Args),
     Demo(demo::Args),
@@ -42,6 +48,9 @@ impl Command {
             Self::Ca(args) => ca::run(args, output),
             Self::Publish(args) => publish::run(args, output).await,
             Self::Subscribe(args) => subscribe::run(args, output).await,
+            Self::Fence(args) => fence::run(args, output).await,
+            Self::Letters(args) => letters::run(args, output).await,
+            Self::Names(args) => names::run(args, output).await,
             Self::Status(args) => status::run(args, output).await,
             Self::Health(args) => health::run(args, output).await,
             Self::Demo(args) => demo::run(args, output).await,

@@ -9,6 +9,7 @@ mod connection;
 mod failure;
 mod mesh;
 mod output;
+mod quantity;
 mod signals;
 
 use std::process::ExitCode;

@@ -3,11 +3,13 @@
 //! - [`Client`]: one node, dialled when it is first needed and again whenever the connection broke.
 //! - [`Publisher`]: hands events in, and keeps them under the same ids until they are assured (P5).
 //! - [`Subscriber`]: hears events, and resumes after the last acknowledged one by itself (P2, P3).
+//! - [`listen`]: the same with a [`Handler`], which is called and acknowledged for.
+//! - [`Freshness`]: how long a cache that follows a subscription may be trusted (P9).
+//! - [`Invalidation`]: what to drop, as the data of an event.
 //! - [`Error`]: what went wrong, whose fault it is, and whether trying again helps.
 //!
 //! Always: nothing is acknowledged but by the application, and nothing is published twice under two
-//! ids. Deliberately absent: more than one node per client, durable names, and handlers that are
-//! called; an application loops over [`Subscriber::next`].
+//! ids. Deliberately absent: more than one node per client.
 
 mod address;
 mod backoff;
@@ -15,6 +17,9 @@ mod client;
 mod credentials;
 mod dialing;
 mod error;
+mod freshness;
+mod handler;
+mod invalidation;
 mod publisher;
 mod subscriber;
 mod world;
@@ -23,6 +28,9 @@ pub use address::Address;
 pub use client::Client;
 pub use credentials::Credentials;
 pub use error::{Error, Fault, Refusal};
+pub use freshness::Freshness;
+pub use handler::{Handler, listen};
+pub use invalidation::{INVALIDATE, Invalidation, invalidate, invalidated};
 pub use publisher::{Outcome, Published, Publisher, Taken};
-pub use subscriber::{Begin, Item, Options, Subscriber};
+pub use subscriber::{Begin, Item, Options, Subscriber, entries};
 pub use world::World;

@@ -11,6 +11,7 @@
 mod progress;
 mod stream;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use evermesh_event::{Offset, ResumeToken};
@@ -19,13 +20,13 @@ use evermesh_proto::v1;
 use self::progress::Progress;
 use self::stream::Stream;
 use crate::backoff::{self, Backoff};
-use crate::{Client, Error};
+use crate::{Client, Error, Freshness};
 
 /// How long the end of a stream is waited for that was said to be over.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a subscription begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Begin {
     /// With what comes after it was opened.
     #[default]
@@ -34,6 +35,9 @@ pub enum Begin {
     Beginning,
     /// After this place.
     After(ResumeToken),
+    /// Where the node knows this durable name to be. The node keeps the place; a newer stream of
+    /// the same name takes it over.
+    Name(String),
 }
 
 /// What to hear.
@@ -49,6 +53,8 @@ pub struct Options {
     pub exclude_sources: Vec<String>,
     /// How many delivered events may be unacknowledged. 0: as the node does by default.
     pub max_unacknowledged: u32,
+    /// Return the echoes of pings too, twice a second. [`Subscriber::freshness`] knows them anyway.
+    pub echoes: bool,
 }
 
 /// What a subscriber hears. `through` is what to acknowledge once it is applied.
@@ -82,13 +88,29 @@ pub enum Item {
         /// All of it.
         through: ResumeToken,
     },
-    /// The echo of a ping.
+    /// The echo of a ping, with [`Options::echoes`].
     Freshness(v1::Freshness),
     /// A newer stream took the durable name; nothing follows.
     TakenOver(v1::TakenOver),
     /// The stream ended, and the next call of [`Subscriber::next`] opens another. What was
     /// delivered and not acknowledged will be delivered again.
     Interrupted(String),
+}
+
+/// The events of a delivery, each with its place; what cannot be decoded is left out. `through` is
+/// what came with the delivery.
+pub fn entries(
+    delivery: &v1::Delivery,
+    through: ResumeToken,
+) -> impl Iterator<Item = (ResumeToken, v1::Entry)> + '_ {
+    let offset = |n: usize| {
+        let follows = delivery.first_offset.saturating_add(n as u64);
+        Offset::from_u64(delivery.offsets.get(n).copied().unwrap_or(follows))
+    };
+    let entries = delivery.entries().enumerate();
+    entries.filter_map(move |(n, entry)| {
+        Some((ResumeToken { run: through.run, offset: offset(n) }, entry.ok()?))
+    })
 }
 
 /// Hears events at one node.
@@ -103,6 +125,7 @@ pub struct Subscriber {
     taken_over: bool,
     /// Shown by the next call of `next`.
     opened: Option<Item>,
+    freshness: Freshness,
 }
 
 impl Subscriber {
@@ -111,7 +134,8 @@ impl Subscriber {
     /// # Errors
     /// If the node is not there or refuses.
     pub async fn open(client: Client, options: Options) -> Result<Self, Error> {
-        let progress = Progress::new(options.from);
+        let progress = Progress::new(&options.from);
+        let freshness = Freshness::new(Arc::clone(&client.world().clock));
         let mut subscriber = Self {
             client,
             options,
@@ -120,6 +144,7 @@ impl Subscriber {
             backoff: Backoff::default(),
             taken_over: false,
             opened: None,
+            freshness,
         };
         subscriber.begin_stream().await?;
         Ok(subscriber)
@@ -142,11 +167,19 @@ impl Subscriber {
             match stream.heard(&self.client).await {
                 Ok(message) => {
                     self.backoff.reset();
-                    let item = self.progress.heard(message).map_err(|what| {
+                    let heard = self.progress.heard(message).map_err(|what| {
                         self.stream = None;
                         Error::Unexpected { address: self.client.address().clone(), what }
                     })?;
+                    // What was on its way when something before it was rejected comes again.
+                    let Some(item) = heard else { continue };
                     self.tell();
+                    if let Item::Freshness(said) = &item {
+                        self.freshness.heard(said);
+                        if !self.options.echoes {
+                            continue;
+                        }
+                    }
                     if matches!(item, Item::TakenOver(_)) {
                         (self.stream, self.taken_over) = (None, true);
                     }
@@ -175,11 +208,20 @@ impl Subscriber {
         self.progress.token()
     }
 
-    /// Asks for an echo. Nothing is sent while interrupted.
-    pub fn ping(&mut self, number: u64) {
-        if let Some(stream) = &self.stream {
-            stream.ping(number);
+    /// The event of this place could not be applied: it and what follows comes again after a delay,
+    /// and is set aside after the fifth time; then [`Item::Missed`] comes in its place. While
+    /// interrupted this does nothing: all of it comes again anyway.
+    pub fn reject(&mut self, place: ResumeToken, reason: &str) {
+        if let (Some(stream), true) = (&self.stream, self.progress.reject(place)) {
+            stream.reject(place.offset.as_u64(), reason.to_owned());
         }
+    }
+
+    /// How long what this subscription keeps current can be trusted. The subscription pings by
+    /// itself; echoes are taken while somebody waits in [`Subscriber::next`].
+    #[must_use]
+    pub const fn freshness(&self) -> &Freshness {
+        &self.freshness
     }
 
     /// Ends the stream, and waits, for 5 s at most, until the node has taken the last
@@ -205,7 +247,8 @@ impl Subscriber {
     }
 
     async fn begin_stream(&mut self) -> Result<(), Error> {
-        let (stream, opened) = stream::open(&self.client, self.request()).await?;
+        let opening = stream::open(&self.client, self.request(), self.freshness.clone());
+        let (stream, opened) = opening.await?;
         let begins = self
             .progress
             .opened(&opened)
@@ -217,8 +260,10 @@ impl Subscriber {
 
     fn request(&self) -> v1::SubscribeOpen {
         use v1::subscribe_open::From;
-        let from = match (self.progress.token(), self.options.from) {
-            (Some(token), _) | (None, Begin::After(token)) => From::ResumeToken(token.to_proto()),
+        let from = match (self.progress.token(), &self.options.from) {
+            (_, Begin::Name(name)) => From::DurableName(name.clone()),
+            (Some(token), _) => From::ResumeToken(token.to_proto()),
+            (None, Begin::After(token)) => From::ResumeToken(token.to_proto()),
             (None, Begin::Live) => From::Live(v1::Live {}),
             (None, Begin::Beginning) => From::Beginning(v1::Beginning {}),
         };

@@ -81,7 +81,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Wanted::Stored)]
     until: Wanted,
     /// How long to wait for that, with everything that is tried again
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = crate::quantity::duration)]
     wait_for: Duration,
     /// Events as lines of a file; `-`: of standard input
     #[arg(long, value_name = "FILE")]
@@ -218,13 +218,4 @@ impl Args {
 fn attribute(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
-}
-
-/// `10s`, `500ms`, `1m 30s`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = text.parse::<jiff::SignedDuration>();
-    duration
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| "write a duration such as 10s, 500ms or `1m 30s`".to_owned())
 }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use self::line::Lines;
 use self::writer::Writer;
 use crate::connection::Connection;
-use crate::failure::Failure;
+use crate::failure::{Failure, UNAVAILABLE};
 use crate::output::Output;
 
 /// Which event is left out where one is to be: after the beginning, where mistakes hide.
@@ -37,9 +37,11 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
   evermesh subscribe --site shop
   evermesh subscribe --site shop --type cache.invalidate --from beginning --count 10
   evermesh subscribe --site shop --from er1.CiAB… | while read -r line; do …; done
+  evermesh subscribe --site shop --name varnish
 
 `missed` names sites of which events may be lost: drop what is held of them. `caught_up` says that
-everything that was there at the beginning has been printed.
+everything that was there at the beginning has been printed. `taken_over` says that a newer subscription took
+the durable name; this one ends then.
 Ended by Ctrl-C or SIGTERM, the exit code is 130 or 143, and what was printed is acknowledged.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -53,6 +55,9 @@ pub(crate) struct Args {
     /// Where to begin: live, beginning, or the resume_token of a line
     #[arg(long, value_name = "PLACE", default_value = "live", value_parser = begin::parse)]
     from: Begin,
+    /// A durable name: the node keeps the place, and goes on there whenever this comes back
+    #[arg(long, value_name = "NAME", conflicts_with = "from")]
+    name: Option<String>,
     /// A source to leave out; may be given several times
     #[arg(long = "exclude-source", value_name = "SOURCE")]
     exclude_sources: Vec<String>,
@@ -72,6 +77,9 @@ pub(crate) struct Args {
     /// Say also when: `acknowledged` in each event's line, and a line {"opened":…} for each stream
     #[arg(long)]
     timestamps: bool,
+    /// Say twice a second how long each member can be trusted: a line {"freshness":…}
+    #[arg(long)]
+    freshness: bool,
     /// JSON lines: the only form, so this changes nothing
     #[arg(long = "json")]
     _json: bool,
@@ -91,9 +99,10 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let options = Options {
         sites: args.sites,
         types: args.types,
-        from: args.from,
+        from: args.name.map_or(args.from, Begin::Name),
         exclude_sources: args.exclude_sources,
         max_unacknowledged: args.max_unacknowledged.unwrap_or_default(),
+        echoes: args.freshness,
     };
     let client = args.connection.client()?;
     let mut printing = Printing {
@@ -104,6 +113,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         acknowledges: !args.no_ack,
         timestamps: args.timestamps,
         interrupted: false,
+        taken_over: false,
     };
     let mut signal = pin!(crate::signals::any());
     let mut subscriber = tokio::select! {
@@ -132,6 +142,8 @@ struct Printing {
     acknowledges: bool,
     timestamps: bool,
     interrupted: bool,
+    /// A newer subscription has the durable name.
+    taken_over: bool,
 }
 
 impl Printing {
@@ -162,6 +174,10 @@ impl Printing {
             if let Some(ended) = ended {
                 return Err(ended);
             }
+            if self.taken_over {
+                let text = "a newer subscription took this durable name";
+                return Err(Failure::new(UNAVAILABLE, text));
+            }
         }
         Ok(())
     }
@@ -188,6 +204,8 @@ impl Printing {
             }
             Item::TakenOver(taken_over) => {
                 self.lines.taken_over(&taken_over);
+                // Written like every other line; there is nothing to come.
+                self.taken_over = true;
                 None
             }
             Item::Opened { node, begins } => {

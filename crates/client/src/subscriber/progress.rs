@@ -28,13 +28,15 @@ struct Here {
     acknowledged: Option<Offset>,
     /// The last that was told to the node.
     told: Option<Offset>,
+    /// This was rejected, and did not come again yet.
+    rejected: Option<Offset>,
 }
 
 impl Progress {
-    pub(super) const fn new(from: Begin) -> Self {
+    pub(super) const fn new(from: &Begin) -> Self {
         let token = match from {
-            Begin::After(token) => Some(token),
-            Begin::Live | Begin::Beginning => None,
+            Begin::After(token) => Some(*token),
+            Begin::Live | Begin::Beginning | Begin::Name(_) => None,
         };
         Self { token, here: None }
     }
@@ -53,14 +55,27 @@ impl Progress {
         let token = *self.token.get_or_insert(begins);
         let acknowledged = Some(token.offset).filter(|_| token.run == run);
         let told = acknowledged.filter(|offset| *offset <= begins.offset);
-        self.here = Some(Here { run, delivered: begins.offset, acknowledged, told });
+        self.here =
+            Some(Here { run, delivered: begins.offset, acknowledged, told, rejected: None });
         Ok(begins)
     }
 
-    /// Something came on the present stream.
-    pub(super) fn heard(&mut self, message: Message) -> Result<Item, String> {
+    /// Something came on the present stream; `None`: it will come again.
+    pub(super) fn heard(&mut self, message: Message) -> Result<Option<Item>, String> {
         let here = self.here.as_mut().ok_or("a message before the stream was open")?;
-        Ok(match message {
+        let first = match &message {
+            Message::Delivery(delivery) => Some(delivery.first_offset),
+            Message::Missed(notice) => Some(notice.offset),
+            Message::CaughtUp(caught_up) => Some(caught_up.offset),
+            _ => None,
+        };
+        if let (Some(first), Some(rejected)) = (first, here.rejected) {
+            if Offset::from_u64(first) > rejected {
+                return Ok(None);
+            }
+            here.rejected = None;
+        }
+        Ok(Some(match message {
             Message::Opened(_) => return Err("the stream was opened twice".to_owned()),
             Message::Delivery(delivery) => {
                 let through = here.pass(last_offset(&delivery)?);
@@ -68,6 +83,10 @@ impl Progress {
             }
             Message::Missed(notice) => {
                 let missed = notice.missed.unwrap_or_default();
+                if here.acknowledged >= Some(Offset::from_u64(notice.offset)) {
+                    // It is told again: the node did not hear that it was acknowledged.
+                    (here.acknowledged, here.told) = (None, None);
+                }
                 Item::Missed { missed, through: here.pass(Offset::from_u64(notice.offset)) }
             }
             Message::CaughtUp(caught_up) => {
@@ -76,7 +95,23 @@ impl Progress {
             }
             Message::Freshness(freshness) => Item::Freshness(freshness),
             Message::TakenOver(taken_over) => Item::TakenOver(taken_over),
-        })
+        }))
+    }
+
+    /// An event of the present stream was rejected. False if it is not of that, or if something
+    /// before it is.
+    pub(super) fn reject(&mut self, place: ResumeToken) -> bool {
+        let Some(here) = self.here.as_mut().filter(|here| here.run == place.run) else {
+            return false;
+        };
+        if place.offset > here.delivered || here.rejected.is_some_and(|at| at <= place.offset) {
+            return false;
+        }
+        let before = Offset::from_u64(place.offset.as_u64().saturating_sub(1));
+        here.rejected = Some(place.offset);
+        here.delivered = before;
+        here.acknowledged = here.acknowledged.map(|at| at.min(before));
+        true
     }
 
     /// The application applied everything through here.

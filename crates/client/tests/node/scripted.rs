@@ -55,9 +55,24 @@ pub(crate) struct Subscribed {
 }
 
 impl Subscribed {
-    /// What the subscriber says next; `None` at its end.
+    /// What the subscriber says next beside pings; `None` at its end.
     pub(crate) async fn heard(&mut self) -> Option<v1::subscribe_request::Message> {
-        self.heard.message().await.unwrap()?.message
+        loop {
+            let said = self.heard.message().await.unwrap()?.message;
+            if !matches!(said, Some(v1::subscribe_request::Message::Ping(_))) {
+                return said;
+            }
+        }
+    }
+
+    /// The number of the next ping.
+    pub(crate) async fn heard_ping(&mut self) -> u64 {
+        loop {
+            let said = self.heard.message().await.unwrap().unwrap().message;
+            if let Some(v1::subscribe_request::Message::Ping(ping)) = said {
+                return ping.number;
+            }
+        }
     }
 
     pub(crate) async fn heard_open(&mut self) -> v1::SubscribeOpen {

@@ -96,23 +96,84 @@ async fn closing_waits_until_the_node_has_the_last_acknowledgement() {
 }
 
 #[tokio::test]
-async fn only_the_newest_acknowledgement_and_ping_are_said() {
+async fn only_the_newest_acknowledgement_is_said_and_rejects_follow_it() {
     let place = Place::new();
     let mut node = Node::start(&place.socket);
     let (mut subscriber, mut stream) = open(&place, &mut node, Begin::After(at(1, 5))).await;
-    stream.deliver(&[6, 7]).await;
+    stream.deliver(&[6, 7, 8]).await;
+    stream.deliver(&[9]).await;
     delivered(&mut subscriber).await;
     // Nothing is polled in between, so nothing can be sent in between.
     subscriber.acknowledge(at(1, 6));
-    subscriber.ping(1);
     subscriber.acknowledge(at(1, 7));
-    subscriber.ping(2);
+    subscriber.reject(at(1, 8), "the cache does not answer");
     assert_eq!(stream.heard_acknowledge().await, 7);
-    let ping = v1::subscribe_request::Message::Ping(v1::SubscribePing { number: 2 });
-    assert_eq!(stream.heard().await, Some(ping));
-    let echo = v1::Freshness { ping_number: 2, leases: vec![] };
-    stream.say(v1::subscribe_response::Message::Freshness(echo.clone())).await;
-    assert_eq!(subscriber.next().await.unwrap(), Item::Freshness(echo));
+    let reject = v1::Reject { offset: 8, reason: "the cache does not answer".into() };
+    assert_eq!(stream.heard().await, Some(v1::subscribe_request::Message::Reject(reject)));
+    // What was on its way is not returned: it comes again, after the one that was rejected.
+    stream.deliver(&[8, 9]).await;
+    let (keys, through) = delivered(&mut subscriber).await;
+    assert_eq!((keys.len(), through), (2, at(1, 9)));
+    subscriber.acknowledge(through);
+    assert_eq!(stream.heard_acknowledge().await, 9);
+}
+
+#[tokio::test]
+async fn p9_it_pings_by_itself_and_is_fresh_while_every_lease_runs() {
+    let place = Place::new();
+    let mut node = Node::start(&place.socket);
+    let (mut subscriber, mut stream) = open(&place, &mut node, Begin::Live).await;
+    let fresh = subscriber.freshness().clone();
+    assert!(!fresh.is_fresh());
+    let ping_number = stream.heard_ping().await;
+    let lease = |seconds| v1::MemberLease {
+        node: "web-1".into(),
+        remains: Some(prost_types::Duration { seconds, nanos: 0 }),
+    };
+    let echo = |ping_number, seconds| {
+        let leases = vec![lease(seconds)];
+        v1::subscribe_response::Message::Freshness(v1::Freshness { ping_number, leases })
+    };
+    stream.say(echo(ping_number, 3600)).await;
+    stream.deliver(&[6]).await;
+    delivered(&mut subscriber).await;
+    assert!(fresh.is_fresh());
+    let later = stream.heard_ping().await;
+    assert!(later > ping_number);
+}
+
+#[tokio::test]
+async fn a_durable_name_is_asked_for_again_and_its_missed_is_acknowledged_anew() {
+    let place = Place::new();
+    let mut node = Node::start(&place.socket);
+    let name = Begin::Name("varnish".into());
+    let (mut subscriber, stream) = open(&place, &mut node, name).await;
+    let told = || {
+        let missed = Some(v1::Missed { sites: vec!["shop".into()], ..Default::default() });
+        v1::subscribe_response::Message::Missed(v1::MissedNotice { missed, offset: 5 })
+    };
+    stream.say(told()).await;
+    assert!(matches!(subscriber.next().await.unwrap(), Item::Missed { .. }));
+    // It breaks before that was acknowledged; the other stream tells it again.
+    stream.fail(Status::unavailable("gone")).await;
+    assert!(matches!(subscriber.next().await.unwrap(), Item::Interrupted(_)));
+    let player = async {
+        let mut stream = node.subscribed().await;
+        let open = stream.heard_open().await;
+        let name = From::DurableName("varnish".into());
+        assert_eq!(open.from, Some(name));
+        stream.opened(1, 5).await;
+        stream.say(told()).await;
+        stream
+    };
+    let hears = async {
+        assert!(matches!(subscriber.next().await.unwrap(), Item::Opened { .. }));
+        assert!(matches!(subscriber.next().await.unwrap(), Item::Missed { .. }));
+        subscriber.acknowledge(at(1, 5));
+        subscriber
+    };
+    let (mut stream, _subscriber) = tokio::join!(player, hears);
+    assert_eq!(stream.heard_acknowledge().await, 5);
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ pub(super) enum Wanted {
     Stored,
     /// And on every other member that is not suspended
     Replicated,
+    /// And acknowledged by every subscription of the site, here and there
+    Applied,
 }
 
 impl From<Wanted> for v1::Assurance {
@@ -36,6 +38,7 @@ impl From<Wanted> for v1::Assurance {
             Wanted::Accepted => Self::Accepted,
             Wanted::Stored => Self::Stored,
             Wanted::Replicated => Self::Replicated,
+            Wanted::Applied => Self::Applied,
         }
     }
 }

@@ -26,7 +26,7 @@ fn deliver(progress: &mut Progress, offsets: &[u64]) -> ResumeToken {
     delivery.offsets.extend_from_slice(offsets);
     // A tag and an empty entry: the offsets are what counts here.
     offsets.iter().for_each(|_| delivery.splice(vec![v1::Delivery::ENTRY_TAG, 0].into()));
-    match progress.heard(Message::Delivery(delivery)).unwrap() {
+    match progress.heard(Message::Delivery(delivery)).unwrap().unwrap() {
         Item::Delivery { through, .. } => through,
         other => panic!("{other:?}"),
     }
@@ -38,7 +38,7 @@ fn told(progress: &mut Progress) -> Option<u64> {
 
 #[test]
 fn resumes_from_the_opening_until_something_is_acknowledged() {
-    let mut progress = Progress::new(Begin::Live);
+    let mut progress = Progress::new(&Begin::Live);
     assert_eq!(progress.token(), None);
     open(&mut progress, A, 5);
     assert_eq!(progress.token(), Some(at(A, 5)));
@@ -53,7 +53,7 @@ fn resumes_from_the_opening_until_something_is_acknowledged() {
 
 #[test]
 fn a_late_acknowledgement_is_held_back_until_it_was_delivered_again() {
-    let mut progress = Progress::new(Begin::Live);
+    let mut progress = Progress::new(&Begin::Live);
     open(&mut progress, A, 5);
     let late = deliver(&mut progress, &[6, 7, 8]);
     open(&mut progress, A, 5);
@@ -68,7 +68,7 @@ fn a_late_acknowledgement_is_held_back_until_it_was_delivered_again() {
 
 #[test]
 fn an_acknowledgement_of_an_earlier_start_is_kept_and_not_told() {
-    let mut progress = Progress::new(Begin::Live);
+    let mut progress = Progress::new(&Begin::Live);
     open(&mut progress, A, 5);
     let late = deliver(&mut progress, &[6, 7]);
     open(&mut progress, B, 5);
@@ -83,11 +83,12 @@ fn an_acknowledgement_of_an_earlier_start_is_kept_and_not_told() {
 
 #[test]
 fn a_missed_is_asked_for_again_until_it_is_acknowledged() {
-    let mut progress = Progress::new(Begin::After(at(A, 5)));
+    let mut progress = Progress::new(&Begin::After(at(A, 5)));
     open(&mut progress, B, 2);
     assert_eq!(progress.token(), Some(at(A, 5)), "the node did not know it, and will say so again");
     let notice = v1::MissedNotice { missed: Some(v1::Missed::default()), offset: 2 };
-    let Item::Missed { through, .. } = progress.heard(Message::Missed(notice)).unwrap() else {
+    let Item::Missed { through, .. } = progress.heard(Message::Missed(notice)).unwrap().unwrap()
+    else {
         panic!("not a missed");
     };
     assert_eq!(progress.token(), Some(at(A, 5)));
@@ -101,7 +102,7 @@ fn a_missed_is_asked_for_again_until_it_is_acknowledged() {
 
 #[test]
 fn what_cannot_be_is_an_error() {
-    let mut progress = Progress::new(Begin::Live);
+    let mut progress = Progress::new(&Begin::Live);
     assert!(progress.heard(Message::Freshness(v1::Freshness::default())).is_err());
     assert!(progress.opened(&v1::SubscribeOpened::default()).is_err());
     open(&mut progress, A, 0);
