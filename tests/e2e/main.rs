@@ -17,6 +17,7 @@ mod kills;
 mod mesh;
 mod node;
 mod one_node;
+mod pages;
 mod publish_subscribe;
 mod python;
 mod refusals;

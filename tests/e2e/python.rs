@@ -1,15 +1,16 @@
 //! A Python client, generated from the .proto files by grpcio-tools: the promises over both doors,
-//! and the example of the README.
+//! the code of its page, and the example of the README.
 
-use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use crate::mesh::Mesh;
+use crate::pages::{copy_files, lacks, page, promises, repository, succeed};
 
 /// A Python with grpcio and grpcio-tools. `EVERMESH_PYTHON` names it.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let python =
         std::env::var_os("EVERMESH_PYTHON").map_or_else(|| "python3".into(), PathBuf::from);
     let there =
@@ -17,30 +18,14 @@ fn python() -> Option<PathBuf> {
     if there.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    let needs =
-        "python3 with grpcio, grpcio-tools and grpcio-reflection (EVERMESH_PYTHON names it)";
-    assert!(std::env::var_os("EVERMESH_REQUIRE").is_none(), "needs {needs}");
-    // Past the capture of the test runner, which shows nothing of a test that passes.
-    let _ = writeln!(std::io::stderr(), "not run: needs {needs}");
+    lacks("python3 with grpcio, grpcio-tools and grpcio-reflection (EVERMESH_PYTHON names it)");
     None
 }
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let (out, err) = (output.stdout, output.stderr);
-    let text = format!("{}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
-    assert!(output.status.success(), "{text}");
-    text
-}
-
-/// What the README says to do before the first line of Python.
-fn generate(python: &Path, into: &Path) {
+/// What the page says to do before the first line of Python.
+pub(crate) fn generate(python: &Path, into: &Path) {
     let proto = repository().join("proto");
-    let files = fs::read_dir(proto.join("evermesh/v1")).unwrap();
+    let files = std::fs::read_dir(proto.join("evermesh/v1")).unwrap();
     let mut command = Command::new(python);
     command.args(["-m", "grpc_tools.protoc", "-I"]).arg(&proto);
     command.args(["--python_out=.", "--grpc_python_out=."]).current_dir(into);
@@ -48,27 +33,56 @@ fn generate(python: &Path, into: &Path) {
     succeed(&mut command);
 }
 
-#[test]
-fn the_promises_hold_over_the_socket_and_over_mutual_tls() {
+/// A mesh whose directory is as the page leaves it.
+fn mesh(python: &Path, nodes: usize) -> Mesh {
+    let mesh = Mesh::started(nodes);
+    generate(python, &mesh.path(""));
+    let files = copy_files(&page("docs/clients/python.md"), &mesh.path(""));
+    assert_eq!(files, ["evermesh_cache.py", "app.py"]);
+    mesh
+}
+
+fn command(python: &Path, mesh: &Mesh, script: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(python);
+    command.arg(script).args(arguments).current_dir(mesh.path(""));
+    command.env("PYTHONPATH", mesh.path(""));
+    command
+}
+
+fn hold(nodes: usize, at: impl Fn(&Mesh) -> Vec<String>) {
     let Some(python) = python() else { return };
-    let mesh = Mesh::started(2);
-    generate(&python, &mesh.path(""));
+    let mut mesh = mesh(&python, nodes);
+    let arguments = at(&mesh);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let said = succeed(&mut command(&python, &mesh, &mesh.path("app.py"), &arguments));
+    let expected = "the price is 10\napplied everywhere: True\nthe price is 12\n";
+    assert_eq!(said, expected, "the page's own example");
     let script = repository().join("tests/e2e/python/promises.py");
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new(&python);
-        command.arg(&script).args(arguments).current_dir(mesh.path(""));
-        succeed(command.env("PYTHONPATH", mesh.path("")))
-    };
-    assert!(run(&[&mesh.nodes[0].at()]).contains("every promise held"));
-    let shared = mesh.shared(1);
-    let shared = shared.strip_prefix("https://").unwrap();
-    assert!(run(&[shared, "ca.pem", "shop.pem", "shop.key"]).contains("every promise held"));
+    let mut script = command(&python, &mesh, &script, &arguments);
+    promises(&mut script, || {
+        mesh.nodes[0].end(Signal::KILL);
+        mesh.nodes[0].start();
+    });
+}
+
+#[test]
+fn the_promises_hold_over_the_socket() {
+    hold(1, |mesh| vec![mesh.nodes[0].at()]);
+}
+
+#[test]
+fn the_promises_hold_over_mutual_tls() {
+    hold(2, |mesh| {
+        let shared = mesh.shared(0);
+        let at = shared.strip_prefix("https://").unwrap().to_owned();
+        [at, "ca.pem".into(), "shop.pem".into(), "shop.key".into()].into()
+    });
 }
 
 #[test]
 fn the_example_of_the_readme_runs() {
     let Some(python) = python() else { return };
-    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let readme = page("README.md");
     let (_, example) = readme.split_once("```python\n").unwrap();
     let (example, _) = example.split_once("```").unwrap();
     assert!(example.lines().count() <= 30, "it is meant to be short");
