@@ -28,35 +28,69 @@ fn start(command: &mut Command, output: &Path, errors: &Path) -> Process {
     Process(child)
 }
 
-/// `evermesh subscribe`, and the file it writes.
+/// Makes a command for a place to begin at.
+pub(crate) type Subscribe = Box<dyn Fn(&str) -> Command>;
+
+/// A subscriber, and the file it writes.
 pub(crate) struct Subscriber {
-    at: String,
+    subscribe: Subscribe,
     file: PathBuf,
     process: Option<Process>,
 }
 
 impl Subscriber {
-    /// Hears site `shop` from the beginning.
+    /// `evermesh subscribe`: hears site `shop` from the beginning.
     pub(crate) fn start(at: &str, file: PathBuf) -> Self {
-        let mut subscriber = Self { at: at.to_owned(), file, process: None };
-        subscriber.run("beginning");
+        let at = at.to_owned();
+        let subscribe = move |from: &str| {
+            let mut command = evermesh();
+            command.args(["subscribe", "--at", &at, "--site", "shop", "--from", from]);
+            command.args(["--json", "--timestamps"]);
+            command
+        };
+        Self::start_with(Box::new(subscribe), "beginning", file)
+    }
+
+    /// One of another kind.
+    pub(crate) fn start_with(subscribe: Subscribe, from: &str, file: PathBuf) -> Self {
+        let mut subscriber = Self { subscribe, file, process: None };
+        subscriber.run(from);
         subscriber
     }
 
     fn run(&mut self, from: &str) {
-        let mut command = evermesh();
-        command.args(["subscribe", "--at", &self.at, "--site", "shop", "--from", from]);
-        command.args(["--json", "--timestamps"]).stdin(Stdio::null());
+        let mut command = (self.subscribe)(from);
+        command.stdin(Stdio::null());
         self.process = Some(start(&mut command, &self.file, &self.file.with_extension("err")));
+    }
+
+    /// How often it said that it had caught up.
+    pub(crate) fn caught_up(&self) -> usize {
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        text.lines().filter(|line| line.starts_with("{\"caught_up\"")).count()
+    }
+
+    /// SIGKILL, and another process that begins there.
+    pub(crate) fn kill_and_begin(&mut self, from: &str) {
+        self.process = None;
+        let whole = self.whole().len();
+        File::options().write(true).open(&self.file).unwrap().set_len(whole as u64).unwrap();
+        self.run(from);
+    }
+
+    /// The lines that were written whole.
+    fn whole(&self) -> String {
+        let mut text = fs::read_to_string(&self.file).unwrap();
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        text
     }
 
     /// SIGKILL, and another process that goes on after the last line that was written whole.
     pub(crate) fn kill_and_resume(&mut self) {
         self.process = None;
-        let text = fs::read_to_string(&self.file).unwrap();
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        File::options().write(true).open(&self.file).unwrap().set_len(whole as u64).unwrap();
-        let lines = text[..whole].lines().rev();
+        let text = self.whole();
+        File::options().write(true).open(&self.file).unwrap().set_len(text.len() as u64).unwrap();
+        let lines = text.lines().rev();
         let token =
             lines.map(json).find_map(|line| Some(line.get("resume_token")?.as_str()?.to_owned()));
         self.run(token.as_deref().unwrap_or("beginning"));
@@ -65,9 +99,7 @@ impl Subscriber {
     /// What it heard so far.
     pub(crate) fn history(&self) -> History {
         let mut history = History::default();
-        let text = fs::read_to_string(&self.file).unwrap();
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        for line in text[..whole].lines().map(json) {
+        for line in self.whole().lines().map(json) {
             if line.get("opened").is_some() {
                 history.opened();
             } else if line.get("missed").is_some() {
@@ -87,25 +119,37 @@ fn json(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
-/// `evermesh publish --input -`, fed with bare ids, and the file of what it was assured.
+/// A publisher that is fed with lines, and the file of what it was assured.
 pub(crate) struct Publisher {
-    at: String,
+    publish: Box<dyn Fn() -> Command>,
     file: PathBuf,
     process: Option<Process>,
     next: usize,
 }
 
 impl Publisher {
+    /// `evermesh publish --input -`.
     pub(crate) fn start(at: &str, file: PathBuf) -> Self {
-        let mut publisher = Self { at: at.to_owned(), file, process: None, next: 0 };
+        let at = at.to_owned();
+        let publish = move || {
+            let mut command = evermesh();
+            command.args(["publish", "--at", &at, "--site", "shop", "--type", "t"]);
+            command.args(["--input", "-", "--json"]);
+            command
+        };
+        Self::start_with(Box::new(publish), file)
+    }
+
+    /// One of another kind.
+    pub(crate) fn start_with(publish: Box<dyn Fn() -> Command>, file: PathBuf) -> Self {
+        let mut publisher = Self { publish, file, process: None, next: 0 };
         publisher.run();
         publisher
     }
 
     fn run(&mut self) {
-        let mut command = evermesh();
-        command.args(["publish", "--at", &self.at, "--site", "shop", "--type", "t"]);
-        command.args(["--input", "-", "--json"]).stdin(Stdio::piped());
+        let mut command = (self.publish)();
+        command.stdin(Stdio::piped());
         self.process = Some(start(&mut command, &self.file, &self.file.with_extension("err")));
     }
 

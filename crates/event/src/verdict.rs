@@ -75,6 +75,12 @@ impl Published {
         }
     }
 
+    /// Whether one event was assured.
+    #[must_use]
+    pub fn is_assured(&self, id: &str) -> bool {
+        self.0.get(id) == Some(&Fate::Assured)
+    }
+
     /// How many events were assured.
     #[must_use]
     pub fn assured(&self) -> usize {
