@@ -8,7 +8,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use http::Response;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use tonic::body::Body;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
@@ -39,6 +40,31 @@ pub(crate) fn bad_path(path: &str, trick: Trick) -> Response<Body> {
     let message = format!("the path {path} {}; evermesh takes plain paths only", trick.0);
     let details = info("BAD_PATH", [("path", path)]);
     refuse(Code::InvalidArgument, "BAD_PATH", message, details)
+}
+
+/// gRPC over HTTP/1.1.
+pub(crate) fn needs_http2(path: &str) -> Response<Body> {
+    let path = path::excerpt(path);
+    let message = format!("{path} is gRPC, which needs HTTP/2; without it there is /v1/events");
+    refuse(Code::FailedPrecondition, "NEEDS_HTTP2", message, info("NEEDS_HTTP2", []))
+}
+
+/// The same refusal for a caller that speaks HTTP/1.1 and reads no gRPC status.
+pub(crate) fn as_http(refused: Response<Body>) -> Response<Body> {
+    let reason = refused.headers().get(REASON_KEY).cloned();
+    let status = match reason.as_ref().map(HeaderValue::as_bytes) {
+        Some(b"NO_ROUTE") => StatusCode::NOT_FOUND,
+        Some(b"NEEDS_HTTP2") => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let message = Status::from_header_map(refused.headers());
+    let message = message.map(|status| status.message().to_owned()).unwrap_or_default();
+    let mut answer = Response::new(Body::new(format!("{message}\n")));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.extend(reason.map(|reason| (HeaderName::from_static(REASON_KEY), reason)));
+    answer
 }
 
 /// More calls wait for an answer than this gate takes.

@@ -1,10 +1,11 @@
-//! One admitted connection: HTTP/2, its calls, its end.
+//! One admitted connection: HTTP/2 or HTTP/1.1, its calls, its end.
 //!
 //! Comes after `preface`. Every call gets the connection's [`Identity`] and [`Remote`] in its
 //! extensions, and loses whatever header could pretend to one. Ends by itself, or on drain: told
 //! to go away first, dropped when stopping is ordered. Deliberately absent: anything per message.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use evermesh_identity::Identity;
 use http::{HeaderMap, HeaderName, Request};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::pin;
@@ -27,7 +28,7 @@ use crate::layers::Answer;
 use crate::limits::Limits;
 use crate::listener::Remote;
 use crate::path;
-use crate::preface::Prefaced;
+use crate::preface::{Prefaced, Speaks};
 
 /// Window of one stream: a full message (1 MiB) without waiting for the reader.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -51,11 +52,20 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
 /// How long the answer to such a ping may take.
 const KEEP_ALIVE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long an HTTP/1.1 connection may wait for its next request, headers included. Balancers and
+/// language runtimes that keep connections for longer open another.
+const IDLE_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Headers by which evermesh itself tells services who calls. Nobody else may send them.
 const OWN_HEADERS: &str = "x-evermesh-";
 
-/// The HTTP/2 settings of a listener, with the tasks on which its calls run.
-pub(crate) type Protocol = http2::Builder<Tracked>;
+/// The settings of a listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Protocol {
+    /// With the tasks on which its calls run.
+    http2: http2::Builder<Tracked>,
+    http1: http1::Builder,
+}
 
 /// Runs each call as a task that the end of serving waits for.
 #[derive(Clone, Debug)]
@@ -72,8 +82,15 @@ where
 
 /// The settings of every connection of a listener.
 pub(crate) fn protocol(limits: &Limits, tasks: TaskTracker) -> Protocol {
-    let mut protocol = http2::Builder::new(Tracked(tasks));
-    protocol
+    let mut http1 = http1::Builder::new();
+    http1
+        .timer(TokioTimer::new())
+        // From the end of an answer to the end of the next headers, so an idle connection ends.
+        .header_read_timeout(IDLE_DEADLINE)
+        .max_buf_size(HEADER_LIST_MAX as usize)
+        .auto_date_header(false);
+    let mut http2 = http2::Builder::new(Tracked(tasks));
+    http2
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -84,7 +101,7 @@ pub(crate) fn protocol(limits: &Limits, tasks: TaskTracker) -> Protocol {
         .keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_DEADLINE)
         .auto_date_header(false);
-    protocol
+    Protocol { http2, http1 }
 }
 
 /// Who is at the other end of a connection.
@@ -114,24 +131,38 @@ pub(crate) async fn converse<Io, S>(
         count(&counters.calls);
         call(request, &caller, service.clone())
     });
-    let connection = protocol.serve_connection(TokioIo::new(io), answer);
-    pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = drain.finishing() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                biased;
-                () = drain.stopped() => {
-                    tracing::debug!(%remote, "dropped a connection that did not finish");
-                    return;
-                }
-                ended = connection.as_mut() => ended,
-            }
+    let ended = match io.speaks {
+        Speaks::Http2 => {
+            let connection = protocol.http2.serve_connection(TokioIo::new(io), answer);
+            finish(connection, |connection| connection.graceful_shutdown(), &drain).await
+        }
+        Speaks::Http1 => {
+            let connection = protocol.http1.serve_connection(TokioIo::new(io), answer);
+            finish(connection, |connection| connection.graceful_shutdown(), &drain).await
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%remote, "a connection ended: {error}");
+    match ended {
+        Some(Err(error)) => tracing::debug!(%remote, "a connection ended: {error}"),
+        Some(Ok(())) => {}
+        None => tracing::debug!(%remote, "dropped a connection that did not finish"),
+    }
+}
+
+/// Lets a connection end by itself; on drain it is told to, and dropped once stopping is ordered.
+async fn finish<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    tell: impl FnOnce(Pin<&mut C>),
+    drain: &Drain,
+) -> Option<hyper::Result<()>> {
+    pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return Some(ended),
+        () = drain.finishing() => tell(connection.as_mut()),
+    }
+    tokio::select! {
+        biased;
+        () = drain.stopped() => None,
+        ended = connection => Some(ended),
     }
 }
 

@@ -22,9 +22,9 @@ pub enum Refusal {
     /// The kernel did not tell who is at the other end of a unix socket.
     #[error("the socket does not tell who is calling: {0}")]
     Credentials(#[source] io::Error),
-    /// The caller speaks something else than HTTP/2.
-    #[error("the caller does not speak HTTP/2; a gRPC client is needed")]
-    NotHttp2,
+    /// The caller speaks neither HTTP/2 nor HTTP/1.1.
+    #[error("the caller does not speak HTTP; a gRPC or HTTP client is needed")]
+    NotHttp,
     /// The caller did not finish in time.
     #[error("no handshake within {0:?}")]
     Deadline(Duration),

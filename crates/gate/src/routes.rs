@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::Either;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use tonic::body::Body;
 use tower::ServiceExt as _;
 use tower::util::{BoxCloneSyncService, Oneshot};
@@ -27,13 +27,21 @@ pub type Service = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible
 /// All routes of a port. Immutable; a clone shares them.
 #[derive(Clone)]
 pub struct Routes {
-    services: Arc<HashMap<&'static str, Service>>,
+    services: Arc<HashMap<&'static str, Route>>,
+}
+
+/// A service, and who may call it.
+#[derive(Clone)]
+struct Route {
+    service: Service,
+    /// It speaks plain HTTP of any version; else it is gRPC, which needs HTTP/2.
+    plain: bool,
 }
 
 /// Collects services before the port opens.
 #[derive(Default)]
 pub struct RoutesBuilder {
-    services: HashMap<&'static str, Service>,
+    services: HashMap<&'static str, Route>,
 }
 
 impl Routes {
@@ -43,7 +51,7 @@ impl Routes {
         RoutesBuilder::default()
     }
 
-    fn find(&self, name: &str) -> Option<Service> {
+    fn find(&self, name: &str) -> Option<Route> {
         self.services.get(name).cloned()
     }
 }
@@ -55,11 +63,25 @@ impl RoutesBuilder {
     ///
     /// If the name is taken, empty or no single path segment: the caller is wrongly assembled.
     #[must_use]
-    pub fn service(mut self, full_name: &'static str, service: Service) -> Self {
+    pub fn service(self, full_name: &'static str, service: Service) -> Self {
+        self.add(full_name, Route { service, plain: false })
+    }
+
+    /// Routes `/segment` and what is below it to a service that speaks plain HTTP, of any version.
+    ///
+    /// # Panics
+    ///
+    /// As [`RoutesBuilder::service`].
+    #[must_use]
+    pub fn plain(self, segment: &'static str, service: Service) -> Self {
+        self.add(segment, Route { service, plain: true })
+    }
+
+    fn add(mut self, full_name: &'static str, route: Route) -> Self {
         let plain = !full_name.is_empty()
             && full_name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         assert!(plain, "`{full_name}` is no service name");
-        let former = self.services.insert(full_name, service);
+        let former = self.services.insert(full_name, route);
         assert!(former.is_none(), "`{full_name}` is routed twice");
         self
     }
@@ -103,10 +125,15 @@ impl tower::Service<Request<Body>> for Router {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
+        let http1 = request.version() < Version::HTTP_2;
         let refused = match path::service(path) {
             Ok(name) => match self.routes.find(name) {
+                Some(Route { service, plain: true }) => {
+                    return Either::Left(service.oneshot(request));
+                }
+                Some(_) if http1 => answer::needs_http2(path),
                 // `/NAME` alone is no method of it; the service itself says so for `/NAME/`.
-                Some(service) if path.len() > name.len() + 1 => {
+                Some(Route { service, .. }) if path.len() > name.len() + 1 => {
                     return Either::Left(service.oneshot(request));
                 }
                 _ => {
@@ -119,6 +146,7 @@ impl tower::Service<Request<Body>> for Router {
                 answer::bad_path(path, trick)
             }
         };
+        let refused = if http1 { answer::as_http(refused) } else { refused };
         Either::Right(ready(Ok(refused)))
     }
 }

@@ -33,7 +33,7 @@ async fn another_protocol_is_refused_at_once() {
     let port = Port::open(services::routes(), Limits::default());
     let begun = Instant::now();
     let mut browser = port.dial();
-    browser.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    browser.write_all(b"\x16\x03\x01").await.unwrap();
     assert_eq!(browser.read(&mut [0; 1]).await.unwrap(), 0);
     assert_eq!(begun.elapsed(), Duration::ZERO);
     assert_eq!(seen(&port.counters.refused), 1);

@@ -8,6 +8,7 @@ mod bounds;
 mod callers;
 mod draining;
 mod faults;
+mod http1;
 mod pipes;
 mod routing;
 mod services;

@@ -41,6 +41,7 @@ fn ok() -> Response<Body> {
 pub(crate) fn routes() -> Routes {
     Routes::builder()
         .service("test.v1.Who", who())
+        .plain("plain", who())
         .service("test.v1.Panics", service(|_| async { panic!("on purpose") }))
         .service("test.v1.BreaksOff", service(|_| async { Response::new(Body::new(BreaksOff)) }))
         .service("test.v1.Endless", endless())
