@@ -3,12 +3,13 @@
 use toml::{Table, Value};
 
 /// The floors. A new package gets its line here.
-const FLOORS: [(&str, u8); 12] = [
+const FLOORS: [(&str, u8); 13] = [
     ("evermesh-proto", 0),
     ("evermesh-event", 1),
     ("evermesh-journal", 2),
     ("evermesh-identity", 2),
     ("evermesh-telemetry", 2),
+    ("evermesh-door", 3),
     ("evermesh-local", 3),
     ("evermesh-peer", 3),
     ("evermesh-gate", 3),

@@ -28,8 +28,8 @@ use crate::output::Output;
   evermesh serve --config /etc/evermesh/evermesh.toml
   evermesh status
 
-Exit codes: 0 done, 64 wrong usage, 69 not available, 73 cannot create, 74 input or output,
-77 not allowed, 78 configuration.")]
+Exit codes: 0 done, 64 wrong usage, 65 wrong input, 69 not available, 70 an error of evermesh,
+73 cannot create, 74 input or output, 77 not allowed, 78 configuration.")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -3,6 +3,7 @@
 //! Both ports carry what applications and operators ask, health and reflection; the shared one
 //! carries what members ask too. The gate takes them as boxed values and knows none by name.
 
+use evermesh_door::Door;
 use evermesh_gate::{Routes, RoutesBuilder, Service};
 use evermesh_local::Local;
 use evermesh_peer::Peers;
@@ -15,6 +16,8 @@ use tonic_health::server::{HealthReporter, HealthService};
 use crate::admin::Admin;
 use crate::error::Error;
 
+/// Under which the HTTP door stands: `/v1/…`.
+const DOOR: &str = "v1";
 const EVENTS: &str = "evermesh.v1.EventReplication";
 const MESH: &str = "evermesh.v1.MeshService";
 const ADMIN: &str = "evermesh.v1.AdminService";
@@ -73,6 +76,7 @@ impl Services {
         let health = HealthService::from_health_reporter(self.health.clone());
         Routes::builder()
             .service(EVENTS, self.events.clone())
+            .plain(DOOR, Service::new(Door::new(self.events.clone())))
             .service(ADMIN, self.admin.clone())
             .service(HEALTH, Service::new(HealthServer::new(health)))
             .service(REFLECTION, self.reflection.clone())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use evermesh_client::Error;
 use evermesh_event::FenceToken;
 use evermesh_proto::v1;
 use serde_json::json;
@@ -63,7 +64,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let asked = tokio::time::timeout(args.wait + ANSWER_MARGIN, node.fence(request)).await;
     let answer = asked
         .map_err(|_| Failure::new(UNAVAILABLE, format!("{at} does not answer")))?
-        .map_err(|status| client.error(&status))?
+        .map_err(|status| refused(client.error(&status)))?
         .into_inner();
     if args.json {
         output.line(&object(&answer).to_string())?;
@@ -76,6 +77,14 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let pending = answer.members.iter().filter(|m| standing(m) == "pending");
     let names: Vec<_> = pending.map(|member| member.node.as_str()).collect();
     Err(Failure::new(UNAVAILABLE, format!("not applied yet by {}", names.join(", "))))
+}
+
+/// What the node said, in the words of this command where they differ.
+fn refused(error: Error) -> Failure {
+    let elsewhere = error.reason() == Some("FENCE_ELSEWHERE");
+    let failure = Failure::from(error);
+    let hint = |text: String| if elsewhere { format!("{text} (--this-node)") } else { text };
+    Failure { text: failure.text.map(hint), ..failure }
 }
 
 fn standing(member: &v1::MemberState) -> String {

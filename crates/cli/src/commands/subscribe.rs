@@ -40,8 +40,8 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
   evermesh subscribe --site shop --name varnish
 
 `missed` names sites of which events may be lost: drop what is held of them. `caught_up` says that
-everything that was there at the beginning has been printed. `taken_over` says that a newer subscription took
-the durable name; this one ends then.
+everything that was there at the beginning has been printed. `taken_over` says that a newer
+subscription took the durable name; this one ends then, with exit code 69.
 Ended by Ctrl-C or SIGTERM, the exit code is 130 or 143, and what was printed is acknowledged.")]
 pub(crate) struct Args {
     #[command(flatten)]

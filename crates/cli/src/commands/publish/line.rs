@@ -2,13 +2,9 @@
 //!
 //! Limits are the node's to judge; here is judged only whether the line says an event at all.
 
-use std::collections::HashMap;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use evermesh_door::object::Object;
 use evermesh_event::limits::EVENT_BYTES_MAX;
 use evermesh_proto::v1;
-use serde::Deserialize;
 
 /// What a line does not say.
 #[derive(Clone, Debug)]
@@ -20,25 +16,6 @@ impl Defaults {
     }
 }
 
-/// A line that begins with `{`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Object {
-    id: Option<String>,
-    site: Option<String>,
-    r#type: Option<String>,
-    key: Option<String>,
-    source: Option<String>,
-    time: Option<String>,
-    attributes: Option<HashMap<String, String>>,
-    data: Option<String>,
-    data_base64: Option<String>,
-    data_content_type: Option<String>,
-    coalesce: Option<bool>,
-    traceparent: Option<String>,
-    tracestate: Option<String>,
-}
-
 /// Reads a line without its end. Empty ones say nothing.
 pub(super) fn parse(line: &[u8], defaults: &Defaults) -> Result<Option<v1::Event>, String> {
     if line.iter().all(u8::is_ascii_whitespace) {
@@ -46,7 +23,8 @@ pub(super) fn parse(line: &[u8], defaults: &Defaults) -> Result<Option<v1::Event
     }
     let mut event = defaults.event();
     if line.first() == Some(&b'{') {
-        fill(&mut event, serde_json::from_slice(line).map_err(|error| place(&error))?)?;
+        let object: Object = serde_json::from_slice(line).map_err(|error| place(&error))?;
+        object.fill(&mut event)?;
     } else {
         let key = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
         event.key = key.to_owned();
@@ -77,43 +55,6 @@ pub(super) fn bytes(event: &v1::Event) -> usize {
         + event.site.len()
         + event.r#type.len()
         + attributes.sum::<usize>()
-}
-
-fn fill(event: &mut v1::Event, object: Object) -> Result<(), String> {
-    let set = |field: &mut String, said: Option<String>| {
-        if let Some(said) = said {
-            *field = said;
-        }
-    };
-    set(&mut event.id, object.id);
-    set(&mut event.site, object.site);
-    set(&mut event.r#type, object.r#type);
-    set(&mut event.key, object.key);
-    set(&mut event.source, object.source);
-    set(&mut event.data_content_type, object.data_content_type);
-    set(&mut event.traceparent, object.traceparent);
-    set(&mut event.tracestate, object.tracestate);
-    event.coalesce = object.coalesce.unwrap_or(event.coalesce);
-    if let Some(attributes) = object.attributes {
-        event.attributes.extend(attributes);
-    }
-    event.data = match (object.data, object.data_base64) {
-        (Some(_), Some(_)) => return Err("it says both data and data_base64".to_owned()),
-        (Some(text), None) => text.into(),
-        (None, Some(text)) => match STANDARD.decode(text) {
-            Ok(data) => data.into(),
-            Err(error) => return Err(format!("data_base64 is not base64: {error}")),
-        },
-        (None, None) => Default::default(),
-    };
-    if let Some(text) = object.time {
-        let time: jiff::Timestamp = text
-            .parse()
-            .map_err(|_| format!("time `{text:.40}` is not a time such as 2026-11-21T12:00:00Z"))?;
-        let (seconds, nanos) = (time.as_second(), time.subsec_nanosecond());
-        event.time = Some(prost_types::Timestamp { seconds, nanos });
-    }
-    Ok(())
 }
 
 /// The parser's words, with the column alone: it knows of one line only.
