@@ -2,7 +2,7 @@
 //! APPLIED or a read fence, nothing kept after missed, nothing trusted while a node stands still.
 
 #[path = "../../crates/client/examples/cache/cache.rs"]
-mod cache;
+mod example;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use evermesh_proto::v1;
 use evermesh_proto::v1::Assurance;
 use rustix::process::Signal;
 
-use self::cache::Cache;
+use self::example::Cache;
 use crate::mesh::Mesh;
 
 /// What the values are read from: a database that both nodes' workers share.

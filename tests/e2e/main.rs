@@ -25,6 +25,7 @@ mod overlap;
 mod pages;
 mod producer;
 mod publish_subscribe;
+mod push;
 mod python;
 mod refusals;
 mod restarts;

@@ -1,11 +1,11 @@
-//! The kill matrix: {publisher, subscriber, its node, the other node} × {Rust, Python, Node} × {live,
-//! resume token, durable name}. Sets and order are compared after each kill.
+//! The kill matrix: {publisher, subscriber, its node, the other node} × {Rust, Python, Node} ×
+//! {live, resume token, durable name}. Sets and order are compared after each kill.
 //!
 //! Each run publishes at one node and hears at the other, in one language and one mode, through all
 //! four kills in turn. A live subscriber that is killed is another subscriber afterwards: it hears
-//! what comes after it opened, so nothing is under way at that moment. What it may hear twice is what
-//! had been written and not acknowledged, which only a durable name can show: the others resume after
-//! what they wrote.
+//! what comes after it opened, so nothing is under way at that moment. What it may hear twice is
+//! what had been written and not acknowledged, which only a durable name can show: the others
+//! resume after what they wrote.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -131,6 +131,36 @@ pub enum Error {
         /// Their encoded length together.
         bytes: usize,
     },
+    /// A counter of a producer that does not rise.
+    #[error("counter {counter} of a producer is not above {last}, which it handed in before")]
+    Counter {
+        /// The counter.
+        counter: u64,
+        /// The last one.
+        last: u64,
+    },
+    /// Two producers of one name.
+    #[error(
+        "the node knows counter {highest} of producer {producer}, which has only reached \
+         {handed_in} here: another producer uses the same name, and events are taken for each \
+         other; give each producer a name of its own"
+    )]
+    Shared {
+        /// The name.
+        producer: String,
+        /// What the node knows.
+        highest: u64,
+        /// What was handed in here.
+        handed_in: u64,
+    },
+    /// The handler's own fault.
+    #[error("the handler panicked in `{during}`, and this was not acknowledged: {said}")]
+    Panicked {
+        /// Which of its methods.
+        during: &'static str,
+        /// What it said.
+        said: String,
+    },
     /// A newer stream has the durable name.
     #[error("another subscriber at {address} took over the durable name")]
     TakenOver {
@@ -211,7 +241,12 @@ impl Error {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Address(_) | Self::TooMuch { .. } | Self::TakenOver { .. } => Fault::Application,
+            Self::Address(_)
+            | Self::TooMuch { .. }
+            | Self::Counter { .. }
+            | Self::Shared { .. }
+            | Self::Panicked { .. }
+            | Self::TakenOver { .. } => Fault::Application,
             Self::Credentials(_) | Self::Incomplete { .. } | Self::Unwelcome { .. } => {
                 Fault::Operator
             }

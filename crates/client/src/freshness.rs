@@ -55,6 +55,14 @@ impl Freshness {
         counted.peek().is_some() && counted.all(|(_, until)| *until > now)
     }
 
+    /// Until when [`Freshness::is_fresh`] stays true if nothing more is heard, by the boot clock of
+    /// the client's world; `None`: it is not fresh.
+    #[must_use]
+    pub fn fresh_until(&self) -> Option<Duration> {
+        let first = self.leases().until.values().min().copied()?;
+        Some(first).filter(|until| *until > self.0.clock.boot())
+    }
+
     /// How long [`Freshness::is_fresh`] stays true if nothing more is heard; zero if it is not.
     #[must_use]
     pub fn remains(&self) -> Duration {
@@ -143,8 +151,10 @@ mod tests {
         clock.0.store(1_500, Ordering::Relaxed);
         fresh.heard(&said(first, &[("web-1", 2), ("web-2", 2)]));
         assert_eq!((fresh.is_fresh(), fresh.remains()), (true, Duration::from_millis(500)));
+        assert_eq!(fresh.fresh_until(), Some(Duration::from_secs(2)));
         clock.0.store(2_000, Ordering::Relaxed);
         assert!(!fresh.is_fresh(), "two seconds after it was sent");
+        assert_eq!(fresh.fresh_until(), None);
         fresh.heard(&said(first, &[("web-1", 9)]));
         assert!(!fresh.is_fresh(), "an echo counts once");
     }

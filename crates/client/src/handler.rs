@@ -1,19 +1,24 @@
 //! Handler: an application that is called for each event, and acknowledged for.
 //!
 //! Always: an event is acknowledged after its handler returned, and rejected when it said that it
-//! could not; a missed is acknowledged after it was handled. One call at a time, in order.
+//! could not, or panicked; a missed is acknowledged after it was handled. One call at a time, in
+//! order.
 //! Deliberately absent: parallel handling, with which acknowledging through a place means nothing.
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 
 use evermesh_event::ResumeToken;
 use evermesh_proto::v1;
+use futures_util::FutureExt as _;
 
 use crate::{Client, Error, Freshness, Item, Options, Subscriber, entries};
 
 /// What an application does with what it hears.
 pub trait Handler: Send {
-    /// Applies one event. With `Err` it comes again later, and is set aside after five times.
+    /// Applies one event. With `Err` it comes again later, and is set aside after five times; a
+    /// panic is such an `Err`.
     fn event(&mut self, entry: v1::Entry) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Events of this scope may be lost: whoever keeps a cache drops what it holds of these sites;
@@ -31,10 +36,11 @@ pub trait Handler: Send {
 }
 
 /// Subscribes and calls the handler until `stop` is done, or for ever. Reconnects by itself. On
-/// stop, what was handled is acknowledged.
+/// stop, a call under way is finished, and what was handled is acknowledged.
 ///
 /// # Errors
-/// If the node refuses, or a newer stream took the durable name.
+/// If the node refuses, a newer stream took the durable name, or the handler panicked where it
+/// cannot reject: then whatever it keeps is not kept true any more.
 pub async fn listen(
     client: Client,
     options: Options,
@@ -57,11 +63,11 @@ pub async fn listen(
                 }
             }
             Item::Missed { missed, through } => {
-                handler.missed(missed).await;
+                caught("missed", handler.missed(missed)).await?;
                 subscriber.acknowledge(through);
             }
             Item::CaughtUp { caught_up, through } => {
-                handler.caught_up(caught_up).await;
+                caught("caught_up", handler.caught_up(caught_up)).await?;
                 subscriber.acknowledge(through);
             }
             // The next call says so as an error.
@@ -82,7 +88,8 @@ async fn handle(
 ) -> Option<ResumeToken> {
     let mut handled = None;
     for (place, entry) in entries(delivery, through) {
-        if let Err(reason) = handler.event(entry).await {
+        let applied = caught("event", handler.event(entry)).await;
+        if let Err(reason) = applied.unwrap_or_else(|panicked| Err(panicked.to_string())) {
             if let Some(handled) = handled {
                 subscriber.acknowledge(handled);
             }
@@ -92,4 +99,16 @@ async fn handle(
         handled = Some(place);
     }
     handled
+}
+
+/// A panic of the handler, as an error: one bad event does not end the process.
+async fn caught<T>(during: &'static str, call: impl Future<Output = T> + Send) -> Result<T, Error> {
+    let done = AssertUnwindSafe(call).catch_unwind().await;
+    done.map_err(|panic| Error::Panicked { during, said: said(&*panic) })
+}
+
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

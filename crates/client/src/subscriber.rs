@@ -25,6 +25,12 @@ use crate::{Client, Error, Freshness};
 /// How long the end of a stream is waited for that was said to be over.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a node may take to come back that went away while a subscription was opened.
+const AGAIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a node takes of the reason of a reject.
+const REASON_BYTES_MAX: usize = 512;
+
 /// Where a subscription begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Begin {
@@ -129,7 +135,8 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Opens a subscription; tried once.
+    /// Opens a subscription; tried once. Only where the node was there and went away meanwhile, as
+    /// one does that restarts, it is tried again for 10 s.
     ///
     /// # Errors
     /// If the node is not there or refuses.
@@ -146,7 +153,13 @@ impl Subscriber {
             opened: None,
             freshness,
         };
-        subscriber.begin_stream().await?;
+        match subscriber.begin_stream().await {
+            Err(error) if error.is_retryable() && !matches!(error, Error::Unreachable { .. }) => {
+                let again = tokio::time::timeout(AGAIN_WITHIN, subscriber.resume()).await;
+                again.unwrap_or(Err(error))?;
+            }
+            done => done?,
+        }
         Ok(subscriber)
     }
 
@@ -159,6 +172,9 @@ impl Subscriber {
         loop {
             if let Some(opened) = self.opened.take() {
                 return Ok(opened);
+            }
+            if let Some(late) = self.progress.late() {
+                return Ok(late);
             }
             let Some(stream) = &mut self.stream else {
                 self.resume().await?;
@@ -210,9 +226,12 @@ impl Subscriber {
 
     /// The event of this place could not be applied: it and what follows comes again after a delay,
     /// and is set aside after the fifth time; then [`Item::Missed`] comes in its place. While
-    /// interrupted this does nothing: all of it comes again anyway.
+    /// interrupted this does nothing: all of it comes again anyway. Of the reason the node takes
+    /// 512 bytes; the rest is left out.
     pub fn reject(&mut self, place: ResumeToken, reason: &str) {
         if let (Some(stream), true) = (&self.stream, self.progress.reject(place)) {
+            let end = reason.floor_char_boundary(REASON_BYTES_MAX);
+            let reason = reason.split_at_checked(end).map_or(reason, |(reason, _)| reason);
             stream.reject(place.offset.as_u64(), reason.to_owned());
         }
     }

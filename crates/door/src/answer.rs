@@ -16,7 +16,7 @@ const REASON: HeaderName = HeaderName::from_static("evermesh-reason");
 #[derive(Debug)]
 pub(crate) struct Trouble {
     status: StatusCode,
-    code: &'static str,
+    code: Code,
     reason: String,
     message: String,
     retry_after: Option<Duration>,
@@ -34,7 +34,7 @@ impl Trouble {
         reason: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        let (code, reason, message) = ("INVALID_ARGUMENT", reason.to_owned(), message.into());
+        let (code, reason, message) = (Code::InvalidArgument, reason.to_owned(), message.into());
         Self { status, code, reason, message, retry_after: None, allow: None }
     }
 
@@ -60,29 +60,39 @@ impl From<Status> for Trouble {
         let retry_after = details.retry_info().and_then(|retry| retry.retry_delay);
         let reason = refused.metadata().get(REASON.as_str());
         let reason = reason.and_then(|reason| reason.to_str().ok()).unwrap_or_default().to_owned();
-        let (status, code) = of(refused.code());
+        let (status, code) = (of(refused.code()), refused.code());
         let message = refused.message().to_owned();
         Self { status, code, reason, message, retry_after, allow: None }
     }
 }
 
-/// The status that HTTP has for a code, as `google.rpc.Code` maps them, and the code's name.
-const fn of(code: Code) -> (StatusCode, &'static str) {
+/// The status that HTTP has for a code, as `google.rpc.Code` maps them.
+const fn of(code: Code) -> StatusCode {
     match code {
-        Code::Ok => (StatusCode::OK, "OK"),
-        Code::InvalidArgument => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
-        Code::OutOfRange => (StatusCode::PAYLOAD_TOO_LARGE, "OUT_OF_RANGE"),
-        Code::FailedPrecondition => (StatusCode::BAD_REQUEST, "FAILED_PRECONDITION"),
-        Code::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
-        Code::PermissionDenied => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
-        Code::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
-        Code::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED"),
-        Code::Unimplemented => (StatusCode::NOT_IMPLEMENTED, "UNIMPLEMENTED"),
-        Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
-        Code::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
-        Code::DataLoss => (StatusCode::INTERNAL_SERVER_ERROR, "DATA_LOSS"),
-        _ => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
+        Code::Ok => StatusCode::OK,
+        Code::InvalidArgument | Code::FailedPrecondition => StatusCode::BAD_REQUEST,
+        Code::OutOfRange => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+/// A code's name as the protocol writes it: capitals, parted where the type's name has them.
+fn name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
 }
 
 /// An answer of JSON.
@@ -97,7 +107,7 @@ pub(crate) fn trouble(trouble: Trouble) -> Response<Body> {
     let Trouble { status, code, reason, message, retry_after, allow } = trouble;
     let seconds = retry_after.map(|after| after.as_secs_f64());
     let error = json!({
-        "code": code, "reason": reason, "message": message, "retry_after_seconds": seconds,
+        "code": name(code), "reason": reason, "message": message, "retry_after_seconds": seconds,
     });
     let mut answer = json(&json!({ "error": error }));
     *answer.status_mut() = status;

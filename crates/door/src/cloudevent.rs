@@ -11,7 +11,7 @@
 //! | traceparent, tracestate | the extensions of the distributed tracing extension |
 //! | attributes | extensions of the same name |
 //!
-//! The source is <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>.
+//! The source is the JSON format of the CloudEvents specification 1.0.2.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -5,6 +5,7 @@
 //!   rooms.
 //! - It calls the node's own `EventReplication` in process, with the caller's verified identity: so
 //!   rules, limits and errors are the same by construction.
+//! - [`Push`] is the other way round: a subscription that makes a request of each event.
 //! - Deliberately absent: everything about who may do what, and about events; here is only form.
 
 mod answer;
@@ -13,7 +14,11 @@ pub mod cloudevent;
 mod door;
 pub mod object;
 mod publish;
+mod push;
 mod query;
 mod subscribe;
+mod template;
 
 pub use door::{Door, Events};
+pub use push::{Push, Target};
+pub use template::Template;

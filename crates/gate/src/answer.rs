@@ -46,7 +46,7 @@ pub(crate) fn bad_path(path: &str, trick: Trick) -> Response<Body> {
 pub(crate) fn needs_http2(path: &str) -> Response<Body> {
     let path = path::excerpt(path);
     let message = format!("{path} is gRPC, which needs HTTP/2; without it there is /v1/events");
-    refuse(Code::FailedPrecondition, "NEEDS_HTTP2", message, info("NEEDS_HTTP2", []))
+    refuse(Code::FailedPrecondition, "HTTP_TOO_OLD", message, info("HTTP_TOO_OLD", []))
 }
 
 /// The same refusal for a caller that speaks HTTP/1.1 and reads no gRPC status.
@@ -54,7 +54,7 @@ pub(crate) fn as_http(refused: Response<Body>) -> Response<Body> {
     let reason = refused.headers().get(REASON_KEY).cloned();
     let status = match reason.as_ref().map(HeaderValue::as_bytes) {
         Some(b"NO_ROUTE") => StatusCode::NOT_FOUND,
-        Some(b"NEEDS_HTTP2") => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        Some(b"HTTP_TOO_OLD") => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         _ => StatusCode::BAD_REQUEST,
     };
     let message = Status::from_header_map(refused.headers());

@@ -15,7 +15,7 @@ use evermesh_event::world::{Clock, Random};
 use evermesh_gate::{Counters, Drain, Gate, Limits, PeerCredentials, Routes, Tcp, Tls, Unix};
 use evermesh_journal::{Directory, Journal, Writer};
 use evermesh_local::Local;
-use evermesh_peer::{Peers, TlsDialer};
+use evermesh_peer::Peers;
 use evermesh_telemetry::{LogOptions, Refusals, Spans, Telemetry};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
@@ -75,6 +75,8 @@ struct Node {
     /// The other members, and what keeps the links to them. Not there without TLS.
     peers: Option<(Peers, evermesh_peer::Run)>,
     health: Health,
+    /// What the configuration subscribes to, and where.
+    events: evermesh_gate::Service,
     /// For the applications beside this node.
     local_port: (UnixListener, LocalSocket, Gate),
     /// For everyone else. Not there without TLS.
@@ -103,15 +105,12 @@ impl Node {
             Peers::new(evermesh_peer::Parts {
                 journal: journal.clone(),
                 rules: Arc::clone(&rules),
-                clock: Arc::clone(&clock),
-                random: Arc::clone(&random),
+                clock,
+                random,
                 spans,
                 node: config.node.name.clone(),
                 addresses: config.mesh.peers.clone(),
-                dialer: Arc::new(TlsDialer::new(
-                    Arc::clone(&credentials.client),
-                    credentials.naming.clone(),
-                )),
+                dialer: Arc::new(own::dialer(credentials)),
                 lease: config.mesh.lease,
                 credit_bytes: LINK_CREDIT_BYTES,
             })
@@ -131,21 +130,30 @@ impl Node {
             refusals: Refusals::default(),
         };
         let services = Services::new(&local, admin).await?;
-        let health = services.health();
+        let (health, events) = (services.health(), services.events());
 
         let (listener, socket) = LocalSocket::bind(&config.listen.local).await?;
         let local_port = (listener, socket, gate(services.local_routes(), local_counters));
         let shared_port = match (config.listen.shared, credentials, &peers) {
             (Some(address), Some(credentials), Some((peers, _))) => {
-                let listener = sockets::port(address).await?;
+                let gate = gate(services.shared_routes(peers), shared_counters);
                 let admission = Tls::new(credentials.server, credentials.naming);
-                let routes = services.shared_routes(peers);
-                Some((listener, admission, gate(routes, shared_counters)))
+                Some((sockets::port(address).await?, admission, gate))
             }
             _ => None,
         };
-        let signals = Signals::new()?;
-        Ok(Self { config, journal, writer, local, peers, health, local_port, shared_port, signals })
+        Ok(Self {
+            config,
+            journal,
+            writer,
+            local,
+            peers,
+            health,
+            events,
+            local_port,
+            shared_port,
+            signals: Signals::new()?,
+        })
     }
 
     /// Starts everything, and ends with it.
@@ -167,6 +175,10 @@ impl Node {
         }
         let (peers, links) = self.peers.unzip();
         let links = links.map(Links::start);
+        let mut pushes = JoinSet::new();
+        for push in self.config.push {
+            pushes.spawn(push.run(self.events.clone(), own::identity()));
+        }
         self.health.serving(true).await;
         tracing::info!("evermesh {name} is ready");
         Running {

@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
+use evermesh_door::Push;
 use evermesh_event::NodeName;
 use evermesh_identity::{Account, Allow, TlsFiles};
 use evermesh_telemetry::LogFormat;
@@ -58,6 +59,8 @@ pub struct Config {
     pub log: Log,
     /// `[[allow]]`, in the order of the file.
     pub allow: Vec<Allow>,
+    /// `[[push]]`, in the order of the file.
+    pub push: Vec<Push>,
 }
 
 /// `[node]`: who this is.

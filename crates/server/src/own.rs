@@ -3,10 +3,11 @@
 //! Comes between the configuration and the assembly; `evermesh check` goes as far as here.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use evermesh_identity::{Credentials, Rules, load, user_name};
+use evermesh_identity::{Credentials, Identity, Rules, load, user_name};
+use evermesh_peer::TlsDialer;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::config::Config;
@@ -33,6 +34,11 @@ pub fn credentials(config: &Config, now: SystemTime) -> Result<Option<Credential
     }
 }
 
+/// Dials the other members with the node's certificate.
+pub(crate) fn dialer(credentials: &Credentials) -> TlsDialer {
+    TlsDialer::new(Arc::clone(&credentials.client), credentials.naming.clone())
+}
+
 /// Who may do what here.
 ///
 /// # Errors
@@ -40,6 +46,13 @@ pub fn credentials(config: &Config, now: SystemTime) -> Result<Option<Credential
 pub fn rules(config: &Config) -> Result<Rules, Error> {
     let own = rustix::process::geteuid().as_raw();
     Ok(Rules::new(config.allow.clone(), config.listen.accounts.clone(), own)?)
+}
+
+/// Who this process is: what the configuration makes it subscribe to, it hears as its own user.
+#[must_use]
+pub(crate) fn identity() -> Identity {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    Identity::local(uid.as_raw(), gid.as_raw(), None, None)
 }
 
 /// The names of accounts, each looked up once: the user database may be on the network.

@@ -57,6 +57,11 @@ impl Services {
         Ok(services)
     }
 
+    /// What applications ask, for those that the configuration makes.
+    pub(crate) fn events(&self) -> Service {
+        self.events.clone()
+    }
+
     /// What decides what health says.
     pub(crate) fn health(&self) -> Health {
         Health(self.health.clone())

@@ -98,7 +98,10 @@ fn took(member: &v1::MemberState) -> Option<f64> {
 }
 
 fn object(answer: &v1::FenceResponse) -> serde_json::Value {
-    let member = |member: &v1::MemberState| json!({ "node": member.node, "standing": standing(member), "took_ms": took(member) });
+    let member = |member: &v1::MemberState| {
+        let (standing, took) = (standing(member), took(member));
+        json!({ "node": member.node, "standing": standing, "took_ms": took })
+    };
     json!({ "done": answer.done, "members": answer.members.iter().map(member).collect::<Vec<_>>() })
 }
 

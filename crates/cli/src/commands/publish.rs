@@ -81,7 +81,12 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Wanted::Stored)]
     until: Wanted,
     /// How long to wait for that, with everything that is tried again
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = crate::quantity::duration)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = crate::quantity::duration
+    )]
     wait_for: Duration,
     /// Events as lines of a file; `-`: of standard input
     #[arg(long, value_name = "FILE")]

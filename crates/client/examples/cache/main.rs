@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The "database" is a directory: the value of a key is the file of that name. Change a file, then
-//! publish its key with the type `evermesh.invalidate.v1`, and every such process prints the new one.
+//! publish its key with the type `evermesh.invalidate.v1`, and every such process prints the new
+//! one.
 
 #![allow(clippy::print_stdout, reason = "an example prints")]
 

@@ -30,6 +30,11 @@ struct Here {
     told: Option<Offset>,
     /// This was rejected, and did not come again yet.
     rejected: Option<Offset>,
+    /// What the stream delivered before a reject: all of that comes again.
+    again: Option<Offset>,
+    /// The node says only once that this has caught up. Where that was on its way when something
+    /// was rejected, it is true once everything through here has come again.
+    held: Option<(Offset, v1::CaughtUp)>,
 }
 
 impl Progress {
@@ -54,9 +59,17 @@ impl Progress {
         let begins = ResumeToken { run, offset: Offset::from_u64(opened.offset) };
         let token = *self.token.get_or_insert(begins);
         let acknowledged = Some(token.offset).filter(|_| token.run == run);
-        let told = acknowledged.filter(|offset| *offset <= begins.offset);
-        self.here =
-            Some(Here { run, delivered: begins.offset, acknowledged, told, rejected: None });
+        let delivered = begins.offset;
+        let told = acknowledged.filter(|offset| *offset <= delivered);
+        self.here = Some(Here {
+            run,
+            delivered,
+            acknowledged,
+            told,
+            rejected: None,
+            again: None,
+            held: None,
+        });
         Ok(begins)
     }
 
@@ -70,10 +83,20 @@ impl Progress {
             _ => None,
         };
         if let (Some(first), Some(rejected)) = (first, here.rejected) {
-            if Offset::from_u64(first) > rejected {
-                return Ok(None);
+            let first = Offset::from_u64(first);
+            match message {
+                // Said of what was rejected since.
+                Message::CaughtUp(caught_up) if first >= rejected => {
+                    here.held = Some((here.again.unwrap_or(rejected), caught_up));
+                    return Ok(None);
+                }
+                Message::Delivery(delivery) if first > rejected => {
+                    here.again = here.again.max(Some(last_offset(&delivery)?));
+                    return Ok(None);
+                }
+                _ if first > rejected => return Ok(None),
+                _ => here.rejected = None,
             }
-            here.rejected = None;
         }
         Ok(Some(match message {
             Message::Opened(_) => return Err("the stream was opened twice".to_owned()),
@@ -98,6 +121,15 @@ impl Progress {
         }))
     }
 
+    /// That it has caught up, once what was rejected meanwhile has come again.
+    pub(super) fn late(&mut self) -> Option<Item> {
+        let here = self.here.as_mut()?;
+        let delivered = here.delivered;
+        let (_, caught_up) = here.held.take_if(|(through, _)| *through <= delivered)?;
+        let through = ResumeToken { run: here.run, offset: delivered };
+        Some(Item::CaughtUp { caught_up, through })
+    }
+
     /// An event of the present stream was rejected. False if it is not of that, or if something
     /// before it is.
     pub(super) fn reject(&mut self, place: ResumeToken) -> bool {
@@ -109,6 +141,7 @@ impl Progress {
         }
         let before = Offset::from_u64(place.offset.as_u64().saturating_sub(1));
         here.rejected = Some(place.offset);
+        here.again = here.again.max(Some(here.delivered));
         here.delivered = before;
         here.acknowledged = here.acknowledged.map(|at| at.min(before));
         true

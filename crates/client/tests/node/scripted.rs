@@ -121,9 +121,62 @@ impl Subscribed {
     }
 }
 
+/// A stream of PublishStream.
+pub(crate) struct Produced {
+    heard: Streaming<v1::PublishStreamRequest>,
+    say: mpsc::Sender<Result<v1::PublishStreamResponse, Status>>,
+}
+
+impl Produced {
+    /// The producer that opens it, which is told the highest counter.
+    pub(crate) async fn opened(&mut self, highest_counter: u64) -> v1::PublishStreamOpen {
+        let opened = v1::PublishStreamOpened { highest_counter };
+        self.say(v1::publish_stream_response::Message::Opened(opened)).await;
+        match self.heard.message().await.unwrap().unwrap().message {
+            Some(v1::publish_stream_request::Message::Open(open)) => open,
+            other => panic!("not an opening: {other:?}"),
+        }
+    }
+
+    /// The next so many events: counters and ids.
+    pub(crate) async fn events(&mut self, count: usize) -> Vec<(u64, String)> {
+        let mut events = Vec::new();
+        while events.len() < count {
+            match self.heard.message().await.unwrap().unwrap().message {
+                Some(v1::publish_stream_request::Message::Events(group)) => {
+                    let ids = group.events.into_iter().map(|event| event.id);
+                    events.extend((group.first_counter..).zip(ids));
+                }
+                other => panic!("not events: {other:?}"),
+            }
+        }
+        events
+    }
+
+    pub(crate) async fn assured(&self, through_counter: u64) {
+        let assured = v1::PublishStreamAssured { through_counter, fence_token: None };
+        self.say(v1::publish_stream_response::Message::Assured(assured)).await;
+    }
+
+    pub(crate) async fn refused(&self, counter: u64) {
+        let why = v1::Refused { reason: "SITE_MISSING".into(), ..Default::default() };
+        let refused = v1::PublishStreamRefused { counter, refused: Some(why) };
+        self.say(v1::publish_stream_response::Message::Refused(refused)).await;
+    }
+
+    pub(crate) async fn fail(self, status: Status) {
+        self.say.send(Err(status)).await.unwrap();
+    }
+
+    async fn say(&self, message: v1::publish_stream_response::Message) {
+        self.say.send(Ok(v1::PublishStreamResponse { message: Some(message) })).await.unwrap();
+    }
+}
+
 #[derive(Clone)]
 struct Calls {
     publish: mpsc::Sender<Published>,
+    produce: mpsc::Sender<Produced>,
     subscribe: mpsc::Sender<Subscribed>,
 }
 
@@ -157,9 +210,12 @@ impl EventReplication for Calls {
 
     async fn publish_stream(
         &self,
-        _: Request<Streaming<v1::PublishStreamRequest>>,
+        request: Request<Streaming<v1::PublishStreamRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        Err(Status::unimplemented("not here"))
+        let (say, said) = mpsc::channel(16);
+        let call = Produced { heard: request.into_inner(), say };
+        self.produce.send(call).await.map_err(|_| Status::internal("the test is over"))?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(said))))
     }
 
     async fn fence(
@@ -181,6 +237,7 @@ impl EventReplication for Calls {
 pub(crate) struct Node {
     runtime: Option<Runtime>,
     publish: mpsc::Receiver<Published>,
+    produce: mpsc::Receiver<Produced>,
     subscribe: mpsc::Receiver<Subscribed>,
 }
 
@@ -214,14 +271,20 @@ impl Node {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().unwrap();
         let (publish, published) = mpsc::channel(16);
+        let (produce, produced) = mpsc::channel(16);
         let (subscribe, subscribed) = mpsc::channel(16);
         let listening = {
             let _inside = runtime.enter();
             listen()
         };
-        let service = EventReplicationServer::new(Calls { publish, subscribe });
+        let service = EventReplicationServer::new(Calls { publish, produce, subscribe });
         runtime.spawn(Server::builder().add_service(service).serve_with_incoming(listening));
-        Self { runtime: Some(runtime), publish: published, subscribe: subscribed }
+        Self {
+            runtime: Some(runtime),
+            publish: published,
+            produce: produced,
+            subscribe: subscribed,
+        }
     }
 
     pub(crate) async fn published(&mut self) -> Published {
@@ -231,6 +294,10 @@ impl Node {
     /// Whether a call of Publish waits.
     pub(crate) fn has_published(&mut self) -> bool {
         !self.publish.is_empty()
+    }
+
+    pub(crate) async fn produced(&mut self) -> Produced {
+        self.produce.recv().await.unwrap()
     }
 
     pub(crate) async fn subscribed(&mut self) -> Subscribed {

@@ -201,3 +201,23 @@ async fn a_node_that_is_not_there_fails_the_opening() {
     let opened = Subscriber::open(place.client.clone(), options(Begin::Live)).await;
     assert!(matches!(opened, Err(Error::Unreachable { retry: true, .. })), "{opened:?}");
 }
+
+#[tokio::test]
+async fn a_node_that_goes_away_during_the_opening_is_waited_for() {
+    let place = Place::new();
+    let mut node = Node::start(&place.socket);
+    let opening = Subscriber::open(place.client.clone(), options(Begin::Name("varnish".into())));
+    let player = async {
+        let mut stream = node.subscribed().await;
+        stream.heard_open().await;
+        node.kill();
+        let mut node = Node::start(&place.socket);
+        let mut stream = node.subscribed().await;
+        assert_eq!(stream.heard_open().await.from, Some(From::DurableName("varnish".into())));
+        stream.opened(1, 5).await;
+        (node, stream)
+    };
+    let (subscriber, _playing) = tokio::join!(opening, player);
+    let opened = subscriber.unwrap().next().await.unwrap();
+    assert!(matches!(opened, Item::Opened { .. }), "{opened:?}");
+}

@@ -39,7 +39,7 @@ async fn what_is_not_for_it_says_so() {
     let port = Port::open(services::routes(), Limits::default());
     let mut connection = port.dial();
     for (path, status, reason) in [
-        ("/test.v1.Who/Ask", "505", "needs_http2"),
+        ("/test.v1.Who/Ask", "505", "http_too_old"),
         ("/nothing", "404", "no_route"),
         ("/plain/../test.v1.Who/Ask", "400", "bad_path"),
         ("/plain//a", "400", "bad_path"),

@@ -27,12 +27,12 @@ pub(super) struct Document<'a> {
     values: BTreeMap<(&'static str, &'static str), Value>,
     /// The sections that stand in the file or the environment, and where.
     sections: BTreeMap<&'static str, Place>,
-    /// One for each `[[allow]]`.
-    pub(super) rules: Vec<Rule>,
+    /// One for each `[[allow]]` or `[[push]]`.
+    rules: BTreeMap<&'static str, Vec<Rule>>,
     problems: Vec<Problem>,
 }
 
-/// One `[[allow]]`.
+/// One section of those that may stand several times.
 pub(super) struct Rule {
     pub(super) place: Place,
     values: BTreeMap<&'static str, Value>,
@@ -77,7 +77,7 @@ impl<'a> Document<'a> {
         })?;
         let (values, sections) = (BTreeMap::new(), BTreeMap::new());
         let mut document =
-            Self { file, text, values, sections, rules: Vec::new(), problems: Vec::new() };
+            Self { file, text, values, sections, rules: BTreeMap::new(), problems: Vec::new() };
         for (name, value) in table.get_ref() {
             document.take_section(name, value);
         }
@@ -90,6 +90,11 @@ impl<'a> Document<'a> {
     /// The value of a key.
     pub(super) fn get(&self, key: &Key) -> Option<&Value> {
         self.values.get(&(key.section, key.name))
+    }
+
+    /// Takes the sections of a name that may stand several times.
+    pub(super) fn take_rules(&mut self, section: &str) -> Vec<Rule> {
+        self.rules.remove(section).unwrap_or_default()
     }
 
     /// The value of a key of a rule.
@@ -155,8 +160,9 @@ impl<'a> Document<'a> {
             };
             return self.refuse(&place, format!("unknown {what} `{text}`{like}"));
         }
+        let repeated = keys::REPEATED.into_iter().find(|section| *section == text);
         match value.get_ref() {
-            DeValue::Table(table) if text != ALLOW => {
+            DeValue::Table(table) if repeated.is_none() => {
                 for (key, value) in table {
                     if let Some(key) = self.known(text, key) {
                         self.sections.entry(key.section).or_insert_with(|| place.clone());
@@ -167,31 +173,34 @@ impl<'a> Document<'a> {
                     self.sections.entry(key.section).or_insert(place);
                 }
             }
-            DeValue::Array(rules) if text == ALLOW => {
+            DeValue::Array(rules) if let Some(section) = repeated => {
                 for rule in rules {
-                    self.take_rule(rule);
+                    self.take_rule(section, rule);
                 }
             }
-            _ if text == ALLOW => {
-                let message = "`allow` may stand several times: write [[allow]], with two brackets";
-                self.refuse(&place, message.to_owned());
+            _ if repeated.is_some() => {
+                let message = format!(
+                    "`{text}` may stand several times: write [[{text}]], with two brackets"
+                );
+                self.refuse(&place, message);
             }
             _ => self.refuse(&place, format!("`{text}` is a section: write [{text}], once")),
         }
     }
 
-    fn take_rule(&mut self, rule: &Spanned<DeValue<'_>>) {
+    fn take_rule(&mut self, section: &'static str, rule: &Spanned<DeValue<'_>>) {
         let place = Place::Span(rule.span());
         let DeValue::Table(table) = rule.get_ref() else {
-            return self.refuse(&place, "a rule is a section: write [[allow]]".to_owned());
+            let what = if section == ALLOW { "a rule" } else { "a push" };
+            return self.refuse(&place, format!("{what} is a section: write [[{section}]]"));
         };
         let mut values = BTreeMap::new();
         for (key, value) in table {
-            if let Some(key) = self.known(ALLOW, key) {
+            if let Some(key) = self.known(section, key) {
                 values.insert(key.name, own(value));
             }
         }
-        self.rules.push(Rule { place, values });
+        self.rules.entry(section).or_default().push(Rule { place, values });
     }
 
     fn known(&mut self, section: &str, key: &Spanned<Cow<'_, str>>) -> Option<&'static Key> {
@@ -206,9 +215,11 @@ impl<'a> Document<'a> {
 
     fn take_variable(&mut self, variable: &str, section: &str, key: &str, value: &str) {
         let place = Place::Variable(variable.to_owned());
-        if section == ALLOW {
-            let message = "rules cannot come from the environment: write [[allow]] in the file";
-            return self.refuse(&place, message.to_owned());
+        if keys::REPEATED.contains(&section) {
+            let what = if section == ALLOW { "rules" } else { "pushes" };
+            let message =
+                format!("{what} cannot come from the environment: write [[{section}]] in the file");
+            return self.refuse(&place, message);
         }
         if !keys::is_section(section) {
             let like = keys::section_like(section);

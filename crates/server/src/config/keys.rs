@@ -19,17 +19,23 @@ pub struct Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { section, name, .. } = self;
-        if *section == ALLOW {
-            write!(f, "[[allow]] {name}")
+        if REPEATED.contains(section) {
+            write!(f, "[[{section}]] {name}")
         } else {
             write!(f, "[{section}] {name}")
         }
     }
 }
 
-/// The section that may stand several times.
+/// The sections that may stand several times.
+pub(super) const REPEATED: [&str; 2] = [ALLOW, PUSH];
 pub(super) const ALLOW: &str = "allow";
+pub(super) const PUSH: &str = "push";
 
+const LOCAL_URL: &str =
+    "http:// and a port of this machine, such as \"http://127.0.0.1:6081/{key_path}\"";
+const METHOD: &str = "a method of HTTP, such as \"PURGE\"";
+const HEADERS: &str = "a list of headers, such as [\"Host: shop.example\", \"xkey: {key}\"]";
 const PATH: &str = "a path, relative to this file or absolute";
 
 macro_rules! keys {
@@ -69,6 +75,18 @@ keys! {
     SITES = "allow" "sites": "a list of sites, such as [\"shop\"], or [\"*\"] for all";
     ACTS = "allow" "acts":
         "a list of publish, subscribe, replicate, register, call, observe, operate";
+    PUSH_NAME = "push" "name": "1 to 128 bytes of printable ASCII, and no other push's";
+    PUSH_SITES = "push" "sites": "a list of sites, such as [\"shop\"]";
+    PUSH_TYPES = "push" "types": "a list of types, such as [\"cache.invalidate\"]";
+    PUSH_URL = "push" "url": LOCAL_URL;
+    PUSH_METHOD = "push" "method": METHOD;
+    PUSH_HEADERS = "push" "headers": HEADERS;
+    PUSH_BODY = "push" "body": "a text, in which {key} and other places may stand";
+    PUSH_MISSED_URL = "push" "missed_url": LOCAL_URL;
+    PUSH_MISSED_METHOD = "push" "missed_method": METHOD;
+    PUSH_MISSED_HEADERS = "push" "missed_headers": HEADERS;
+    PUSH_TIMEOUT = "push" "timeout":
+        "a duration from \"100ms\" to \"1m\", such as \"5s\" (ms, s, m, h)";
 }
 
 /// The key of this name in this section.

@@ -3,6 +3,8 @@
 //! Every key is looked at, whatever was wrong before, so that one run shows all problems. A value
 //! that was refused stands as its default until the end, where nothing is given out.
 
+mod push;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,6 +66,7 @@ pub(super) fn config(
     let journal = Journal { max_bytes: reading.max_bytes() };
     let log = Log { format: reading.format(), filter: reading.filter() };
     let allow = reading.allow();
+    let push = reading.pushes();
     match (name, reading.document.finish()) {
         (Some(name), Ok(())) => Ok(Config {
             file: file.to_owned(),
@@ -74,6 +77,7 @@ pub(super) fn config(
             journal,
             log,
             allow,
+            push,
         }),
         (_, Err(problems)) => Err(problems),
         (None, Ok(())) => Err(Problems::of(Problem::in_file(file, lacks(&keys::NAME)))),
@@ -271,7 +275,7 @@ impl Reading<'_> {
     }
 
     fn allow(&mut self) -> Vec<Allow> {
-        let rules = std::mem::take(&mut self.document.rules);
+        let rules = self.document.take_rules(keys::ALLOW);
         let allow: Vec<_> = rules.iter().filter_map(|rule| self.rule(rule)).collect();
         // What is wrong with one was said; what is left is that there are too many.
         if let Some(last) = rules.last().filter(|_| self.document.is_whole()) {

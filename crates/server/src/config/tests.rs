@@ -81,11 +81,13 @@ fn every_key_is_read() {
     for key in KEYS {
         let whole = "[node]\nname = \"a\"\n[tls]\ncert = \"a\"\nkey = \"b\"\nca = \"c\"\n";
         let rule = "[[allow]]\nwho = \"*\"\nacts = [\"observe\"]\n";
-        let mut table: toml::Table = format!("{whole}{rule}").parse().unwrap();
+        let push = "[[push]]\nname = \"v\"\nurl = \"http://[::1]:1\"\nmethod = \"PURGE\"\n\
+                    missed_url = \"http://localhost:1/\"\nmissed_method = \"BAN\"\n";
+        let mut table: toml::Table = format!("{whole}{rule}{push}").parse().unwrap();
         let nonsense = toml::Value::Boolean(true);
         match key.section {
-            "allow" => {
-                let rule = table["allow"].as_array_mut().unwrap()[0].as_table_mut().unwrap();
+            "allow" | "push" => {
+                let rule = table[key.section].as_array_mut().unwrap()[0].as_table_mut().unwrap();
                 rule.insert(key.name.to_owned(), nonsense);
             }
             section => {
@@ -304,4 +306,39 @@ fn a_file_that_cannot_be_read_is_named() {
          2); name another with --config"
     );
     assert!(load("/dev/zero").unwrap_err().to_string().contains("more than 1 MiB"));
+}
+
+#[test]
+fn a_push_goes_nowhere_but_to_this_machine_and_says_what_is_wrong_with_it() {
+    let push = |more: &str| {
+        let sections = "[node]\nname = \"a\"\n[[push]]\nname = \"varnish\"\nmethod = \"PURGE\"\n\
+                        missed_method = \"BAN\"\n";
+        format!("{sections}{more}\n")
+    };
+    let urls = |url: &str, missed: &str| push(&format!("url = {url:?}\nmissed_url = {missed:?}"));
+    let good = parse(&urls("http://127.0.0.1:6081/{key_path}", "http://[::1]:6081")).unwrap();
+    assert_eq!(good.push[0].event.authority, "127.0.0.1:6081");
+    assert_eq!(good.push[0].missed.authority, "[::1]:6081");
+    let here = "http://localhost:1/";
+    for elsewhere in [
+        "http://10.0.0.1:80/",
+        "http://shop.example:80/",
+        "https://127.0.0.1:1/",
+        "http://127.0.0.1/",
+        "http://127.0.0.1:1@shop.example:80/",
+    ] {
+        assert!(refused(&urls(elsewhere, here)).contains("a port of this machine"), "{elsewhere}");
+    }
+    assert!(refused(&urls("http://localhost:1/{kay}", here)).contains("`{kay}` is not known"));
+    let fixed = refused(&urls(here, "http://localhost:1/{key}"));
+    assert!(fixed.contains("there is no event"), "{fixed}");
+    let header = format!("{}headers = [\"no colon\"]\n", urls(here, here));
+    assert!(refused(&header).contains("a list of headers"), "{header}");
+    let again = urls(here, here);
+    let again = format!(
+        "{again}{}",
+        again.split_once("[[push]]").map_or("", |(_, p)| p).replacen("\nname", "[[push]]\nname", 1)
+    );
+    assert!(refused(&again).contains("`varnish` stands twice"), "{again}");
+    assert!(refused(&push("")).contains("[[push]] url is missing"));
 }

@@ -112,3 +112,30 @@ fn what_cannot_be_is_an_error() {
     short.splice(vec![v1::Delivery::ENTRY_TAG, 0].into());
     assert!(progress.heard(Message::Delivery(short)).is_err());
 }
+
+#[test]
+fn that_it_has_caught_up_is_not_lost_to_a_reject() {
+    let mut progress = Progress::new(&Begin::Live);
+    open(&mut progress, A, 5);
+    deliver(&mut progress, &[6, 7, 8]);
+    assert!(progress.reject(at(A, 7)));
+    // On their way: an event more, and that everything was said. Neither is handed on.
+    let mut delivery = v1::Delivery::default();
+    delivery.first_offset = 9;
+    delivery.splice(vec![v1::Delivery::ENTRY_TAG, 0].into());
+    assert_eq!(progress.heard(Message::Delivery(delivery)).unwrap(), None);
+    let caught_up = v1::CaughtUp { offset: 30, ..Default::default() };
+    assert_eq!(progress.heard(Message::CaughtUp(caught_up.clone())).unwrap(), None);
+    assert_eq!(progress.late(), None);
+    deliver(&mut progress, &[7, 8]);
+    assert_eq!(progress.late(), None, "9 is to come");
+    deliver(&mut progress, &[9]);
+    let through = at(A, 9);
+    assert_eq!(progress.late(), Some(Item::CaughtUp { caught_up, through }));
+    assert_eq!(progress.late(), None, "once");
+    progress.acknowledge(through);
+    assert_eq!(told(&mut progress), Some(9));
+    // Another stream says it anew.
+    open(&mut progress, A, 9);
+    assert_eq!(progress.late(), None);
+}
