@@ -29,6 +29,7 @@ mod push;
 mod python;
 mod refusals;
 mod restarts;
+mod shop;
 mod sites;
 mod subscriptions;
 mod trace;

@@ -164,10 +164,13 @@ fn run(language: &Language, mode: Mode) {
         run.under_way();
     } else {
         run.under_way();
+        let caught_up = run.subscriber.caught_up();
         match mode {
             Mode::Name => run.subscriber.kill_and_begin("name:matrix"),
             _ => run.subscriber.kill_and_resume(),
         }
+        // A program that finds nobody at its very beginning ends: its node is killed next.
+        until("the new subscriber is there", || run.subscriber.caught_up() > caught_up);
     }
     run.all_assured(before + EVENTS);
     let twice = mode == Mode::Name;

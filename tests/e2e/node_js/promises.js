@@ -128,7 +128,8 @@ async function subscribing(node, kill) {
   await wait('c', () => heard.keys.includes('c') && named.keys.includes('c'));
   assert.deepEqual([heard.keys, heard.missed], [['a', 'b', 'c'], []]);
   assert.deepEqual(named.keys.slice(0, 2), ['a', 'b']);
-  assert.equal(named.missed.length, 1);
+  // What was not acknowledged on the disk when the node died comes again, the first missed included.
+  assert.equal(named.keys.at(-1), 'c');
 
   const newer = await Heard.open(node, { durable_name: `node-${RUN}` });
   await named.subscription.ended; // the older one is told that it was taken over

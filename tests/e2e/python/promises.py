@@ -155,7 +155,8 @@ def subscribing(channel, kill):
     for name, one in (("by token", heard), ("by name", named)):
         wait(f"c, {name}", lambda: "c" in one.keys)
     assert heard.keys == ["a", "b", "c"] and not heard.missed, (heard.keys, heard.missed)
-    assert named.keys[:2] == ["a", "b"] and named.keys[-1] == "c" and len(named.missed) == 1, named.keys
+    # What was not acknowledged on the disk when the node died comes again, the first missed included.
+    assert named.keys[:2] == ["a", "b"] and named.keys[-1] == "c" and named.missed, named.keys
 
     newer = Heard(channel, durable_name=f"python-{RUN}")
     named.subscription.join(DEADLINE)
