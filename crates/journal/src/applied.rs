@@ -33,6 +33,15 @@ struct Table {
     held: BTreeMap<u64, Held>,
 }
 
+impl Table {
+    /// Lets go of what ended and counts no more; true if there was any.
+    fn expire(&mut self, now: Duration) -> bool {
+        let before = self.held.len();
+        self.held.retain(|_, held| !held.ended || held.leased_until > now);
+        self.held.len() < before
+    }
+}
+
 #[derive(Debug)]
 struct Held {
     /// Empty: every site.
@@ -78,9 +87,8 @@ impl Applied {
             let lowest = lagging.entry(site.to_owned()).or_insert(at);
             *lowest = at.min(*lowest);
         };
-        let now = self.0.clock.boot();
         let mut table = self.table();
-        table.held.retain(|_, held| !held.ended || held.leased_until > now);
+        table.expire(self.0.clock.boot());
         for held in table.held.values() {
             let at = held.through.get(origin);
             if at < through {
@@ -103,7 +111,11 @@ impl Applied {
     pub async fn wait(&self, seen: &mut watch::Receiver<u64>) {
         let now = self.0.clock.boot();
         let ends = {
-            let table = self.table();
+            let mut table = self.table();
+            if table.expire(now) {
+                // Everybody who waits looks again, this one included.
+                self.changed();
+            }
             let ended = table.held.values().filter(|held| held.ended);
             ended.map(|held| held.leased_until.saturating_sub(now)).min()
         };
@@ -167,7 +179,9 @@ impl Drop for Mark {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::future::Future as _;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::task::{Context, Waker};
     use std::time::SystemTime;
 
     use evermesh_event::{JournalId, NodeName};
@@ -223,5 +237,22 @@ mod tests {
         assert_eq!(applied.lagging(&origin(), at(1)).len(), 1);
         clock.0.store(3, Ordering::Relaxed);
         assert!(applied.lagging(&origin(), at(1)).is_empty());
+    }
+
+    #[test]
+    fn waiting_wakes_once_for_what_counts_no_more_and_then_for_changes_alone() {
+        let clock = Arc::new(Hand::default());
+        let applied = Applied::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let mark = applied.mark(&[], Frontier::default());
+        mark.leased(Duration::from_secs(1));
+        drop(mark);
+        let mut seen = applied.watch();
+        clock.0.store(2, Ordering::Relaxed);
+        let wakes = |seen: &mut watch::Receiver<u64>| {
+            let wait = std::pin::pin!(applied.wait(seen));
+            wait.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        };
+        assert!(wakes(&mut seen), "nobody asked meanwhile what lags");
+        assert!(!wakes(&mut seen), "and nothing changed since");
     }
 }

@@ -20,7 +20,8 @@ use crate::cache::Cache;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let at = std::env::var("EVERMESH_AT").unwrap_or_else(|_| "unix:/run/evermesh.sock".to_owned());
+    let at = std::env::var("EVERMESH_AT");
+    let at = at.unwrap_or_else(|_| "unix:/run/evermesh/evermesh.sock".to_owned());
     let address: Address = at.parse()?;
     let client = Client::connect(&address, &Credentials::default())?;
     let (cache, _following) = Cache::follow(client, "shop");
