@@ -19,15 +19,15 @@ use evermesh_journal::{Content, Reader, Record};
 use evermesh_proto::v1;
 use evermesh_proto::v1::subscribe_response::Message;
 use evermesh_telemetry::Refusal;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Streaming};
 
 use self::caught_up::CatchingUp;
 use self::progress::Progress;
 use self::rejects::Rejects;
 use crate::batch::{Batches, Outgoing};
 use crate::errors::draining;
+use crate::opening;
 use crate::service::Local;
 use crate::subscribe::Begin;
 use crate::subscriptions::Place;
@@ -38,7 +38,7 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 /// How often is looked whether a member that is late has fallen silent.
 const LATE_EVERY: Duration = Duration::from_millis(500);
 
-type Answers = mpsc::Sender<Result<v1::SubscribeResponse, Status>>;
+pub(crate) type Answers = opening::Answers<v1::SubscribeResponse>;
 
 /// One subscription.
 pub(crate) struct Deliver<'a> {

@@ -12,6 +12,7 @@ mod batch;
 mod deliver;
 mod errors;
 mod fence;
+mod opening;
 mod publish;
 mod publish_stream;
 mod service;

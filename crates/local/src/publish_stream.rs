@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use evermesh_event::FenceToken;
 use evermesh_identity::Identity;
@@ -17,45 +17,31 @@ use evermesh_proto::v1;
 use evermesh_proto::v1::publish_stream_request::Message as Said;
 use evermesh_proto::v1::publish_stream_response::Message;
 use evermesh_telemetry::Refusal;
-use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use crate::assure::{Changes, Goal};
 use crate::errors::{check_word, draining, invalid, not_appended};
+use crate::opening;
 use crate::publish::{Checked, check, trace, until};
 use crate::service::Local;
 use crate::traced::Traced;
 
-/// How long the first message may take.
-const OPEN_DEADLINE: Duration = Duration::from_secs(10);
-/// Messages between the loop and the connection: one is sent while the next is made.
-const ANSWERS_MAX: usize = 2;
 /// Requests of one stream that wait for their assurance. Each is at most 1 MiB on the wire; what is
 /// kept of it is a few words.
 const PENDING_MAX: usize = 1024;
 
-type Answers = mpsc::Sender<Result<v1::PublishStreamResponse, Status>>;
+type Answers = opening::Answers<v1::PublishStreamResponse>;
 
-/// Answers with a stream at once; a task of its own waits for `open` and then takes events.
+/// Answers with a stream at once, and takes events once `open` came.
 pub(crate) fn publish_stream(
     local: &Local,
     who: &Identity,
     said: Streaming<v1::PublishStreamRequest>,
 ) -> Result<ReceiverStream<Result<v1::PublishStreamResponse, Status>>, Refusal> {
-    if local.drain.is_cancelled() {
-        return Err(draining());
-    }
-    let (answers, stream) = mpsc::channel(ANSWERS_MAX);
-    let (local, who) = (local.clone(), who.clone());
-    tokio::spawn(async move {
-        if let Err(end) = run(&local, &who, said, &answers).await {
-            let status = local.refusals.refuse(who.text(), end);
-            // A publisher that does not read is not waited for: its connection ends by itself.
-            let _ = answers.send_timeout(Err(status), Duration::from_secs(1)).await;
-        }
-    });
-    Ok(ReceiverStream::new(stream))
+    opening::aside(local, who, |local, who, answers| async move {
+        run(&local, &who, said, &answers).await
+    })
 }
 
 async fn run(
@@ -64,15 +50,11 @@ async fn run(
     mut said: Streaming<v1::PublishStreamRequest>,
     answers: &Answers,
 ) -> Result<(), Refusal> {
-    let open = match tokio::time::timeout(OPEN_DEADLINE, said.message()).await {
-        Ok(Ok(Some(v1::PublishStreamRequest { message: Some(Said::Open(open)) }))) => open,
-        // It went away before it said anything.
-        Ok(Ok(None) | Err(_)) => return Ok(()),
-        Ok(Ok(Some(_))) | Err(_) => {
-            let message = "the first message must be `open`, within 10 s";
-            return Err(Refusal::new(Code::InvalidArgument, "OPEN_EXPECTED", message));
-        }
-    };
+    let open = opening::first(&mut said, |said| match said.message {
+        Some(Said::Open(open)) => Some(open),
+        _ => None,
+    });
+    let Some(open) = open.await? else { return Ok(()) };
     check_word("producer", "PRODUCER_INVALID", &open.producer)?;
     let until = until(open.until());
     let highest_counter = local.parts.journal.highest(who.text(), &open.producer).counter;

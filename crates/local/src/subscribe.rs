@@ -9,19 +9,14 @@ use evermesh_proto::v1;
 use evermesh_proto::v1::subscribe_open::From;
 use evermesh_proto::v1::subscribe_request::Message;
 use evermesh_telemetry::Refusal;
-use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::deliver::Deliver;
+use crate::deliver::{Answers, Deliver};
 use crate::errors::{check_word, denied, draining, field, invalid};
+use crate::opening;
 use crate::service::Local;
 use crate::subscriptions::{SUBSCRIPTIONS_MAX, SubscriptionView};
-
-/// How long the first message may take.
-const OPEN_DEADLINE: Duration = Duration::from_secs(10);
-/// Messages between the loop and the connection: one is sent while the next is made.
-const ANSWERS_MAX: usize = 2;
 
 /// Where a subscription begins.
 pub(crate) struct Begin {
@@ -32,43 +27,28 @@ pub(crate) struct Begin {
     pub(crate) name: Option<(String, Name)>,
 }
 
-/// Answers with a stream at once; a task of its own waits for `open` and then delivers.
+/// Answers with a stream at once, and delivers once `open` came.
 pub(crate) fn subscribe(
     local: &Local,
     who: &Identity,
     said: Streaming<v1::SubscribeRequest>,
 ) -> Result<ReceiverStream<Result<v1::SubscribeResponse, Status>>, Refusal> {
-    if local.drain.is_cancelled() {
-        return Err(draining());
-    }
-    let (answers, stream) = mpsc::channel(ANSWERS_MAX);
-    let (local, who) = (local.clone(), who.clone());
-    tokio::spawn(async move {
-        if let Err(end) = run(&local, &who, said, &answers).await {
-            let status = local.refusals.refuse(who.text(), end);
-            // A reader that does not read is not waited for: its connection ends by itself.
-            let _ = answers.send_timeout(Err(status), Duration::from_secs(1)).await;
-        }
-    });
-    Ok(ReceiverStream::new(stream))
+    opening::aside(local, who, |local, who, answers| async move {
+        run(&local, &who, said, &answers).await
+    })
 }
 
 async fn run(
     local: &Local,
     who: &Identity,
     mut said: Streaming<v1::SubscribeRequest>,
-    answers: &mpsc::Sender<Result<v1::SubscribeResponse, Status>>,
+    answers: &Answers,
 ) -> Result<(), Refusal> {
-    let first = tokio::time::timeout(OPEN_DEADLINE, said.message()).await;
-    let open = match first {
-        Ok(Ok(Some(v1::SubscribeRequest { message: Some(Message::Open(open)) }))) => open,
-        // It went away before it said anything.
-        Ok(Ok(None) | Err(_)) => return Ok(()),
-        Ok(Ok(Some(_))) | Err(_) => {
-            let message = "the first message must be `open`, within 10 s";
-            return Err(Refusal::new(Code::InvalidArgument, "OPEN_EXPECTED", message));
-        }
-    };
+    let open = opening::first(&mut said, |said| match said.message {
+        Some(Message::Open(open)) => Some(open),
+        _ => None,
+    });
+    let Some(open) = open.await? else { return Ok(()) };
     let filter = filter(local, who, &open)?;
     let max_unacknowledged = match open.max_unacknowledged {
         0 => limits::UNACKNOWLEDGED_DEFAULT,
