@@ -13,6 +13,7 @@ mod cache;
 mod config_errors;
 mod demo;
 mod door;
+mod golang;
 mod history;
 mod javascript;
 mod kills;

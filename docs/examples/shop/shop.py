@@ -1,252 +1,256 @@
-"""A small web shop on two evermesh nodes with two workers each, and a load test that looks for stale reads.
+"""Runs the whole shop on this machine: two evermesh nodes with mutual TLS between them, two workers beside each.
 
-shop.py up                                         starts it, prints the URLs, ends on Ctrl-C
-shop.py load [--mode applied|fence|off] [--kill]   starts it, loads it, prints one JSON object, and ends it
+    python shop.py up
 
-Needs the binary `evermesh` (EVERMESH names another one), and grpcio and grpcio-tools. Everything lives in a temporary directory.
+Everything is in a temporary directory and ends with Ctrl-C. All processes are in one process group.
 """
 
 import argparse
-import contextlib
-import glob
 import http.client
 import json
 import os
 import pathlib
 import random
+import re
+import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+
+from database import Database
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
-EVERMESH = os.environ.get("EVERMESH") or "evermesh"
-EVERMESH = str(pathlib.Path(EVERMESH).resolve()) if os.sep in EVERMESH else EVERMESH
-PRODUCTS = 20
-FENCE = "X-Evermesh-Fence"
+NODES, WORKERS_EACH, PRODUCTS = 2, 2, 20
+STARTS_WITHIN = 30.0  # seconds, on a busy machine
+ENDS_WITHIN = 10.0  # seconds; then it is killed
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait(what, happened, seconds=30):
-    end = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > end:
-            sys.exit(f"not within {seconds} s: {what}")
-        time.sleep(0.02)
-
-
-class Mesh:
-    """Two nodes with certificates, and two workers at each."""
-
-    def __init__(self, directory, mode):
-        self.directory, self.mode = pathlib.Path(directory), mode
-        self.processes, self.nodes, self.workers = [], {}, []
-        self.prepare()
-        if mode != "off":
-            ports = {name: free_port() for name in ("web-1", "web-2")}
-            for name, port in ports.items():
-                others = [f"https://127.0.0.1:{other}" for at, other in ports.items() if at != name]
-                self.configure(name, port, others)
-                self.start_node(name)
-        for name in ("web-1", "web-1", "web-2", "web-2"):
-            self.start_worker(name)
-        for port in self.workers:
-            wait("a worker is ready", lambda: self.ready(port))
-
-    def prepare(self):
-        """The database, the library of the Python page, and the generated code."""
-        database = sqlite3.connect(self.directory / "shop.db")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("CREATE TABLE product (id INTEGER PRIMARY KEY, price INTEGER, version INTEGER)")
-        database.executemany("INSERT INTO product VALUES (?, 10, 1)", [(n,) for n in range(PRODUCTS)])
-        database.commit()
-        database.close()
-        page = (REPOSITORY / "docs/clients/python.md").read_text()
-        library = page.split("```python\n# evermesh_cache.py\n")[1].split("\n```")[0]
-        (self.directory / "evermesh_cache.py").write_text(library)
-        files = glob.glob(str(REPOSITORY / "proto/evermesh/v1/*.proto"))
-        generate = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(REPOSITORY / "proto"),
-                    "--python_out=.", "--grpc_python_out=."]
-        subprocess.run(generate + files, cwd=self.directory, check=True)
-        if self.mode != "off":
-            self.evermesh("ca", "init", "--dir", "ca", "--trust-domain", "shop.internal")
-
-    def evermesh(self, *arguments):
-        subprocess.run([EVERMESH, *arguments], cwd=self.directory, check=True, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL)
-
-    def configure(self, name, port, others):
-        self.evermesh("ca", "issue", "--dir", "ca", "--node", name, "--ip", "127.0.0.1", "--out", ".")
-        (self.directory / f"{name}.toml").write_text(f"""
+NODE = """
 [node]
 name = "{name}"
 data_dir = "{name}.data"
+drain = "2s"
+
 [listen]
 shared = "127.0.0.1:{port}"
 local = "{name}.sock"
+
 [tls]
 cert = "{name}.pem"
 key = "{name}.key"
 ca = "ca.pem"
+
 [mesh]
-peers = {json.dumps(others)}
-""")
+peers = [{peers}]
+lease = "1s"
+"""
 
-    def start(self, command, log):
-        with open(self.directory / log, "ab") as file:
-            process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                                       env={**os.environ, "PYTHONPATH": str(self.directory)})
-        self.processes.append(process)
-        return process
 
-    def start_node(self, name):
-        self.nodes[name] = self.start([EVERMESH, "serve", "--config", f"{name}.toml"], f"{name}.log")
-        health = [EVERMESH, "health", "--at", f"unix:{self.directory / name}.sock"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        wait(f"{name} serves", lambda: subprocess.run(health, **quiet).returncode == 0)
+class Process:
+    """A child, with a log."""
 
-    def start_worker(self, name):
-        port = free_port()
-        answer = "stored" if self.mode == "fence" else "applied"
-        self.start([sys.executable, str(HERE / "worker.py"), "--port", str(port), "--database", "shop.db",
-                    "--at", f"unix:{self.directory / name}.sock", "--answer", answer,
-                    "--evermesh", "off" if self.mode == "off" else "on"], f"worker-{port}.log")
-        self.workers.append(port)
+    def __init__(self, name, command, directory, environment):
+        self.name, self.log = name, directory / f"{name}.log"
+        self.start_it = lambda log: subprocess.Popen(
+            [str(word) for word in command],
+            cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+        self.child = None
 
-    def ready(self, port):
-        try:
-            return ask(http.client.HTTPConnection("127.0.0.1", port, timeout=30), "GET", "/ready")[0] == 200
-        except OSError:
-            return False
+    def start(self):
+        with self.log.open("ab") as log:
+            self.child = self.start_it(log)
 
-    def kill_node(self, name):
-        """SIGKILL in the middle of everything, and a start some time later."""
-        self.nodes[name].send_signal(signal.SIGKILL)
-        self.nodes[name].wait()
-        time.sleep(1)
-        self.start_node(name)
+    def until(self, what, asked):
+        """Asks until the answer is yes."""
+        end = time.monotonic() + STARTS_WITHIN
+        while not asked():
+            if self.child.poll() is not None or time.monotonic() > end:
+                raise SystemExit(f"{self.name}: not {what}\n{self.log.read_text()[-2000:]}")
+            time.sleep(0.05)
 
-    def end(self):
-        for process in self.processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-        for process in self.processes:
+    def kill(self):
+        """SIGKILL: as a crash."""
+        self.child.kill()
+        self.child.wait()
+
+    def stop(self):
+        """Ends it in order, or else."""
+        if self.child and self.child.poll() is None:
+            self.child.terminate()
             try:
-                process.wait(10)
+                self.child.wait(ENDS_WITHIN)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                self.kill()
 
 
-def ask(connection, method, path, body=None, headers=None):
-    """Status, answer, and the fence of a change."""
-    connection.request(method, path, body and json.dumps(body), headers or {})
-    answer = connection.getresponse()
-    return answer.status, json.loads(answer.read()), answer.getheader(FENCE)
+class Shop:
+    """All processes, and where they are reached."""
+
+    def __init__(self, binary=None, evermesh=True, until="applied"):
+        self.binary, self.evermesh, self.until = binary or find_binary(), evermesh, until
+        self.directory = self.database = None
+        self.nodes, self.workers, self.urls = [], [], []
+
+    def __enter__(self):
+        # Short, and not below TMPDIR: the path of a unix socket has at most 107 bytes.
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="evermesh-shop-", dir="/tmp"))
+        try:
+            self._prepare()
+            if self.evermesh:
+                for node in self.nodes:
+                    node.start()
+                for number in range(NODES):
+                    self._serves(number)
+            for worker in self.workers:
+                worker.start()
+            for worker, url in zip(self.workers, self.urls):
+                worker.until("ready", lambda: ask(url)["ready"])
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        before = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGTERM)]
+        for process in self.workers + self.nodes:
+            process.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        for number, handler in before:
+            signal.signal(number, handler)
+
+    def restart_node(self, number):
+        """Starts a node that was killed, and waits until it serves."""
+        self.nodes[number].start()
+        self._serves(number)
+
+    def trusted(self):
+        """Whether every worker trusts its cache now."""
+        return all(ask(url)["trusted"] for url in self.urls)
+
+    def _serves(self, number):
+        health = [self.binary, "health", "--at", self._at(number)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment()}
+        self.nodes[number].until("serving", lambda: subprocess.run(health, **quiet).returncode == 0)
+
+    def _at(self, number):
+        return f"unix:{self.directory}/web-{number + 1}.sock"
+
+    def _prepare(self):
+        """Certificates, configurations, generated code, the database."""
+        python, generated = dict(environment(), PYTHONPATH=str(self.directory / "generated")), self.directory / "generated"
+        generate(generated)
+        self.database = Database(self.directory / "shop.sqlite")
+        self.database.create(PRODUCTS)
+        names = [f"web-{number + 1}" for number in range(NODES)]
+        ports = free_ports(NODES + NODES * WORKERS_EACH)
+        if self.evermesh:
+            self._call("ca", "init", "--dir", "ca", "--trust-domain", "mesh.internal")
+            for name, port in zip(names, ports):
+                at = ("--dns", "localhost", "--ip", "127.0.0.1", "--out", ".")
+                self._call("ca", "issue", "--dir", "ca", "--node", name, *at)
+                peers = ", ".join(f'"https://127.0.0.1:{other}"' for other in ports[:NODES] if other != port)
+                (self.directory / f"{name}.toml").write_text(NODE.format(name=name, port=port, peers=peers))
+                serve = [self.binary, "serve", "--config", f"{name}.toml"]
+                self.nodes.append(Process(name, serve, self.directory, environment()))
+        self.urls = [f"http://127.0.0.1:{port}" for port in ports[NODES:]]
+        for number, port in enumerate(ports[NODES:]):
+            command = [sys.executable, HERE / "worker.py", "--port", port, "--database", "shop.sqlite"]
+            command += ["--workers", ",".join(self.urls), "--until", self.until]
+            # The load balancer goes round: its neighbours are on different nodes.
+            command += ["--at", self._at(number % NODES)] if self.evermesh else []
+            self.workers.append(Process(f"worker-{number + 1}", command, self.directory, python))
+
+    def _call(self, *arguments):
+        said = subprocess.run([self.binary, *arguments], cwd=self.directory, capture_output=True, text=True)
+        if said.returncode:
+            raise SystemExit(f"evermesh {' '.join(arguments)}: {said.stderr}")
 
 
-class Load:
-    """Visitors behind a load balancer that sends each request to the next worker.
+def environment():
+    """Without what would stand over the nodes' configurations."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("EVERMESH_")}
 
-    A read is stale if it returns an older version than one whose change was answered before the read began. With `fence`, an
-    editor carries the fence of the last change and must see that one; nobody else is promised anything.
-    """
 
-    def __init__(self, workers, mode):
-        self.workers, self.mode = workers, mode
-        self.answered, self.lock = {}, threading.Lock()
-        self.counts = dict(reads=0, writes=0, unanswered=0, stale=0)
+def find_binary():
+    built = [REPOSITORY / "target" / kind / "evermesh" for kind in ("release", "debug")]
+    found = shutil.which("evermesh") or next((str(path) for path in built if path.exists()), None)
+    if not found:
+        raise SystemExit("there is no evermesh: `cargo install --path crates/cli`, or name it with --binary")
+    return found
 
-    def worker(self, connections):
-        port = random.choice(self.workers)
-        if port not in connections:
-            connections[port] = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        return connections[port]
 
-    def count(self, **more):
-        with self.lock:
-            for name, number in more.items():
-                self.counts[name] += number
+def generate(into):
+    """What docs/clients/python.md says to do first: generated code, and its library, copied from the page."""
+    into.mkdir()
+    proto = REPOSITORY / "proto"
+    files = sorted(proto.glob("evermesh/v1/*.proto"))
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", proto, f"--python_out={into}", f"--grpc_python_out={into}"]
+    if subprocess.run([*command, *files]).returncode:
+        raise SystemExit("code cannot be generated: pip install grpcio grpcio-tools")
+    page = (REPOSITORY / "docs/clients/python.md").read_text()
+    library = re.search(r"^```python\n(# evermesh_cache\.py\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (into / "evermesh_cache.py").write_text(library.group(1))
 
-    def editor(self, changes, seed):
-        connections, choice = {}, random.Random(seed)
-        for n in range(changes):
-            product = choice.randrange(PRODUCTS)
-            path = f"/product/{product}"
-            status, answer, fence = ask(self.worker(connections), "POST", path, {"price": n})
-            if status != 200:
-                self.count(unanswered=1)
+
+def free_ports(count):
+    """Ports that are free now, below those that the kernel gives to outgoing connections."""
+    found = []
+    for port in random.sample(range(10_000, 30_000), 1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
                 continue
-            self.count(writes=1)
-            if self.mode == "fence":
-                # Saves, reloads through the load balancer, and always sees the new page.
-                _, seen, _ = ask(self.worker(connections), "GET", path, headers={FENCE: fence})
-                self.count(reads=1, stale=int(seen["version"] < answer["version"]))
-                continue
-            with self.lock:
-                self.answered[product] = max(self.answered.get(product, 1), answer["version"])
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise SystemExit("no free ports")
 
-    def visitor(self, ended):
-        connections = {}
-        while not ended.is_set():
-            product = random.randrange(PRODUCTS)
-            with self.lock:
-                least = self.answered.get(product, 1)
-            _, seen, _ = ask(self.worker(connections), "GET", f"/product/{product}")
-            self.count(reads=1, stale=int(seen["version"] < least))
 
-    def run(self, changes, editors, visitors, meanwhile):
-        ended = threading.Event()
-        reading = [threading.Thread(target=self.visitor, args=(ended,)) for _ in range(visitors)]
-        writing = [threading.Thread(target=self.editor, args=(changes // editors, n)) for n in range(editors)]
-        for thread in reading + writing:
-            thread.start()
-        meanwhile()
-        for thread in writing:
-            thread.join()
-        ended.set()
-        for thread in reading:
-            thread.join()
-        return self.counts
+def ask(url):
+    """What a worker says of itself."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=5)
+    try:
+        connection.request("GET", "/ready")
+        return json.loads(connection.getresponse().read())
+    except OSError:
+        return {"ready": False, "trusted": False}
+    finally:
+        connection.close()
+
+
+def end_in_order():
+    """SIGTERM and SIGHUP end this process as Ctrl-C does."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("act", choices=["up", "load"])
-    parser.add_argument("--mode", choices=["applied", "fence", "off"], default="applied")
-    parser.add_argument("--changes", type=int, default=300)
-    parser.add_argument("--kill", action="store_true", help="SIGKILL one node in the middle, and start it again")
-    options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory(prefix="evermesh-shop-") as directory:
-        mesh = None
-        try:
-            mesh = Mesh(directory, options.mode)
-            if options.act == "up":
-                print("two nodes, four workers; a load balancer would send each request to another one:")
-                for port in mesh.workers:
-                    print(f"  curl http://127.0.0.1:{port}/product/7")
-                print(f"  curl --json '{{\"price\": 13}}' http://127.0.0.1:{mesh.workers[0]}/product/7", flush=True)
-                signal.pause()
-            load = Load(mesh.workers, options.mode)
-            kill = (lambda: (time.sleep(1), mesh.kill_node("web-2"))) if options.kill else (lambda: None)
-            counts = load.run(options.changes, editors=3, visitors=4, meanwhile=kill)
-            print(json.dumps({"mode": options.mode, "kills": int(options.kill), **counts}))
-        except KeyboardInterrupt:
-            pass
-        finally:
-            if mesh:
-                mesh.end()
+    options = argparse.ArgumentParser(description="A small web shop whose caches are never stale.")
+    options.add_argument("command", choices=["up"])
+    options.add_argument("--evermesh", choices=("on", "off"), default="on", help="off: the same shop without invalidations")
+    options.add_argument("--until", choices=("applied", "stored"), default="applied",
+                         help="when a change is answered: once applied everywhere, or at once, with a fence token as a cookie")  # fmt: skip
+    options.add_argument("--binary", help="the evermesh to run")
+    options = options.parse_args()
+    end_in_order()
+    try:
+        with Shop(options.binary, options.evermesh == "on", options.until) as shop:
+            for number, url in enumerate(shop.urls):
+                beside = f"beside node web-{number % NODES + 1}" if shop.evermesh else "alone"
+                print(f"worker-{number + 1}  {url}  {beside}", flush=True)
+            print(f"Logs, sockets and the database are in {shop.directory}. Ctrl-C ends it all.", flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        print("ended")
 
 
 if __name__ == "__main__":

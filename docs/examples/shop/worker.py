@@ -1,151 +1,200 @@
-"""One worker of the shop: a web server with a cache in its process.
+"""One worker process of the shop: HTTP in, the cache, the database, and its node's socket.
 
-worker.py --port 8001 --database shop.db --at unix:web-1.sock [--answer applied|stored] [--evermesh off]
+    GET  /product/ID   through the cache; after a read fence, if the browser carries a fence token
+    POST /product/ID   price=…&stock=… into the database, then tells every cache to drop `product:ID`
+    GET  /ready        200 once this worker may serve: a load balancer asks this
 
-    GET  /product/7   {"id": 7, "price": 12, "version": 3}, from the cache where it can be trusted
-    POST /product/7   {"price": 13} changes it: writes the database, tells every cache, answers with the new version
-    GET  /ready       200 once the cache has caught up: a load balancer sends nothing before
+shop.py starts it. Without --at it is the same shop without evermesh.
 """
 
 import argparse
-import base64
 import json
-import sqlite3
+import pathlib
+import signal
+import sys
 import threading
+import time
+import traceback
+from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
-import evermesh_cache as evermesh  # the file of docs/clients/python.md
-from evermesh.v1 import event_pb2 as ev, event_replication_pb2 as er
+import evermesh_cache
+import grpc
+from cache import Cache, Follower
+from database import Database
+from evermesh.v1 import event_pb2 as ev, event_replication_pb2 as er, invalidation_pb2 as inv
 from evermesh.v1 import event_replication_pb2_grpc as rpc
 
-FENCE = "X-Evermesh-Fence"  # travels with the visitor, as a cookie would
+SITE = "shop"
+COOKIE = "evermesh-"  # one for each node that published: evermesh-web-1=JOURNAL.SEQUENCE
+PUBLISH_WAITS = 10.0  # seconds
+FENCE_WAITS = 0.5  # seconds; then the database answers
+UNPUBLISHED_AFTER = 5.0  # seconds; a second event for the same change would do no harm
+PAGE = pathlib.Path(__file__).with_name("page.html")
+LARGEST = 2**63 - 1  # of an INTEGER in SQLite
 
 
-class Database:
-    """Products, in a file that all workers share."""
+class Mesh:
+    """This worker's side of evermesh. It is made in the worker itself: grpcio does not survive a fork."""
 
-    def __init__(self, path):
-        self.path, self.local = path, threading.local()
+    def __init__(self, at, until, cache, database):
+        self.channel = evermesh_cache.connect(at)
+        self.node = rpc.EventReplicationStub(self.channel)
+        self.until = {"applied": er.ASSURANCE_APPLIED, "stored": er.ASSURANCE_STORED}[until]
+        self.database = database
+        self.fenced = {}  # origin: through which sequence this cache has applied everything
+        self.follower = Follower(self.channel, SITE, cache)
+        self.follower.start()
+        threading.Thread(target=self._publish_what_is_left, daemon=True).start()
 
-    def connection(self):
-        if not hasattr(self.local, "connection"):
-            self.local.connection = sqlite3.connect(self.path, timeout=20, isolation_level=None)
-        return self.local.connection
+    def publish(self, event, number):
+        """Tells every cache to drop a product: (it is as sure as wanted, the cookie to hand out or None)."""
+        drops = inv.Invalidation(keys=[f"product:{number}"], reason="changed in the shop")
+        # The id was stored with the change: however often this is tried at a node, it is one event.
+        event = ev.Event(
+            id=event, site=SITE, type=evermesh_cache.INVALIDATE, key=f"product:{number}",
+            data=drops.SerializeToString(), data_content_type="application/protobuf",
+        )  # fmt: skip
+        try:
+            answer = evermesh_cache.publish(self.channel, [event], self.until, PUBLISH_WAITS)
+        except grpc.RpcError as error:
+            print("not published yet:", error.code().name, error.details(), file=sys.stderr)
+            return False, None
+        result = answer.results[0]
+        if result.WhichOneof("outcome") != "taken" or answer.assured < er.ASSURANCE_STORED:
+            print("not published yet:", result, file=sys.stderr)
+            return False, None
+        self.database.published(event.id)
+        token = result.taken.fence_token
+        cookie = f"{COOKIE}{token.origin.node}={token.origin.journal.hex()}.{token.sequence}; Path=/; Max-Age=60; HttpOnly"
+        return answer.assured >= self.until, cookie
 
-    def read(self, product):
-        query = "SELECT id, price, version FROM product WHERE id = ?"
-        row = self.connection().execute(query, (product,)).fetchone()
-        return row and dict(zip(("id", "price", "version"), row))
+    def applied_here(self, cookies):
+        """The read fence: whether this cache has applied what the browser was told. If not, read past the cache.
 
-    def write(self, product, price):
-        update = "UPDATE product SET price = ?, version = version + 1 WHERE id = ? RETURNING version"
-        rows = self.connection().execute(update, (price, product)).fetchall()
-        return rows and rows[0][0]
-
-
-class NoCacheControl:
-    """The same shop without evermesh: it keeps what it read, and nobody tells it."""
-
-    def __init__(self):
-        self.kept = {}
-
-    def ready(self, timeout=None):
+        Anybody can make up a cookie, and gains the wait and the reading past the cache; a public shop would sign it.
+        """
+        for name, cookie in cookies.items():
+            if not name.startswith(COOKIE):
+                continue
+            try:
+                journal, sequence = cookie.value.split(".")
+                journal, sequence = bytes.fromhex(journal), int(sequence)
+                origin = (name[len(COOKIE) :], journal)
+                if self.fenced.get(origin, 0) >= sequence:
+                    continue
+                token = ev.FenceToken(
+                    origin=ev.Origin(node=origin[0], journal=journal), sequence=sequence, site=SITE
+                )
+            except (ValueError, TypeError):
+                return False
+            ask = er.FenceRequest(fence_token=token, this_node_only=True)
+            ask.wait_for.FromMilliseconds(int(FENCE_WAITS * 1000))
+            try:
+                done = self.node.Fence(ask, timeout=2 * FENCE_WAITS).done
+            except grpc.RpcError:
+                done = False
+            # "Every subscription of this node has applied it" speaks of this one only while it is there.
+            if not (done and self.follower.trusted()):
+                return False
+            self.fenced[origin] = max(self.fenced.get(origin, 0), sequence)
         return True
 
-    def get(self, key, load):
-        if key not in self.kept:
-            self.kept[key] = load(key)
-        return self.kept[key]
+    def _publish_what_is_left(self):
+        """Publishes what a worker that died, or whose node was away for long, stored and did not publish."""
+        while True:
+            try:
+                for event, number in self.database.unpublished(UNPUBLISHED_AFTER):
+                    self.publish(event, number)
+            except Exception:  # whatever it is, the next round tries again
+                traceback.print_exc()
+            time.sleep(1)
 
 
-class Shop:
-    def __init__(self, options):
-        self.database, self.answer = Database(options.database), options.answer
-        self.channel = None
-        if options.evermesh == "off":
-            self.cache = NoCacheControl()
-        else:
-            self.channel = evermesh.connect(options.at)
-            self.node = rpc.EventReplicationStub(self.channel)
-            self.cache = evermesh.Cache(self.channel, "shop")
+class Shop(BaseHTTPRequestHandler):
+    """One connection of a browser or of the load balancer."""
 
-    def load(self, key):
-        return self.database.read(int(key.split(":")[1]))
-
-    def read(self, product, fence):
-        key = f"product:{product}"
-        if fence and self.channel and not self.has_applied(fence):
-            return self.load(key)  # this node has not heard of the change: read past the cache
-        return self.cache.get(key, self.load)
-
-    def has_applied(self, fence):
-        """Read your own writes: has this node applied the change that this visitor made?"""
-        token = ev.FenceToken.FromString(base64.b64decode(fence))
-        request = er.FenceRequest(fence_token=token, this_node_only=True)
-        request.wait_for.FromMilliseconds(500)
-        try:
-            return self.node.Fence(request, timeout=2).done
-        except Exception:  # the node is away: what the cache holds cannot be trusted either
-            return False
-
-    def change(self, product, price):
-        """Returns the status, the answer, and the fence of the change."""
-        version = self.database.write(product, price)
-        if not version:
-            return 404, {"error": f"no product {product}"}, None
-        answer = {"id": product, "price": price, "version": version}
-        if not self.channel:
-            return 200, answer, None
-        until = er.Assurance.Value(f"ASSURANCE_{self.answer.upper()}")
-        done = evermesh.invalidate(self.channel, "shop", keys=[f"product:{product}"], until=until)
-        token = done.results[0].taken.fence_token
-        # 202: it is written and on its way, and somebody is pending. The fence says when they are done.
-        status = 200 if done.assured >= until else 202
-        return status, answer, base64.b64encode(token.SerializeToString()).decode()
-
-
-class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    shop = None
-
-    def product(self):
-        kind, _, number = self.path.strip("/").partition("/")
-        return int(number) if kind == "product" and number.isdigit() else None
+    disable_nagle_algorithm = True
+    timeout = 60
+    wbufsize = -1  # one packet for an answer
 
     def do_GET(self):
+        server = self.server
+        if self.path == "/":
+            return self.answer(200, PAGE.read_bytes(), kind="text/html; charset=utf-8")
+        if self.path == "/workers":
+            return self.answer(200, {"workers": server.workers, "until": server.until})
         if self.path == "/ready":
-            ready = self.shop.cache.ready(0)
-            return self.say(200 if ready else 503, {"ready": ready})
-        if self.product() is None:
-            return self.say(404, {"error": "there is /product/NUMBER"})
-        found = self.shop.read(self.product(), self.headers.get(FENCE))
-        self.say(200 if found else 404, found or {"error": "no such product"})
+            ready = server.mesh is None or server.mesh.follower.ready.is_set()
+            return self.answer(200 if ready else 503, {"ready": ready, "trusted": server.cache.trusted()})
+        number = self.number()
+        if number is None:
+            return self.answer(404, {"error": "no such page"})
+        try:
+            cookies = SimpleCookie(self.headers.get("Cookie", ""))
+            bypass = server.mesh is not None and not server.mesh.applied_here(cookies)
+        except CookieError:
+            bypass = True
+
+        def load():
+            product = server.database.read(number)
+            return product, [f"category:{product['category']}"] if product else []
+
+        product, how = server.cache.get(f"product:{number}", load, bypass)
+        if product is None:
+            return self.answer(404, {"error": "no such product"})
+        self.answer(200, product, {"X-Cache": how})
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        server, number = self.server, self.number()
         try:
-            price = int(json.loads(body)["price"])
-        except (ValueError, KeyError, TypeError):
-            return self.say(400, {"error": 'send {"price": NUMBER}'})
-        if self.product() is None:
-            return self.say(404, {"error": "there is /product/NUMBER"})
-        try:
-            self.say(*self.shop.change(self.product(), price))
-        except Exception as error:  # the change is in the database, and nobody was told in time
-            self.say(503, {"error": f"try again: {error}"})
+            length = int(self.headers.get("Content-Length", 0))
+            if not 0 <= length <= 1000:
+                raise ValueError("too long")
+            form = parse_qs(self.rfile.read(length).decode())
+            price, stock = (int(form[name][0]) if name in form else None for name in ("price", "stock"))
+            if any(value is not None and not 0 <= value <= LARGEST for value in (price, stock)):
+                raise ValueError("out of range")
+        except ValueError:
+            self.close_connection = True  # what is left of the body would be taken for the next request
+            return self.answer(400, {"error": "price and stock are whole numbers"})
+        if self.headers.get("Origin") not in (None, *server.workers):
+            return self.answer(403, {"error": "another site's page may not change the shop"})
+        written = server.database.write(number, price, stock) if number is not None else None
+        if written is None:
+            return self.answer(404, {"error": "no such product"})
+        product, event = written
+        if server.mesh is None:
+            server.cache.drop([f"product:{number}"])  # its own cache is all that it can reach
+            return self.answer(200, product)
+        sure, cookie = server.mesh.publish(event, number)
+        # 202: it is saved, and some cache may not know it yet. Never claim more than that.
+        self.answer(200 if sure else 202, product, {"Set-Cookie": cookie} if cookie else {})
 
-    def say(self, status, answer, fence=None):
-        body = json.dumps(answer).encode()
+    def number(self):
+        top, _, number = self.path[1:].partition("/")
+        known = top == "product" and number.isascii() and number.isdigit() and len(number) < 10
+        return int(number) if known else None
+
+    def answer(self, status, body, headers=None, kind="application/json"):
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if fence:
-            self.send_header(FENCE, fence)
+        headers = {"Content-Type": kind, "Content-Length": len(body), "Cache-Control": "no-store", **(headers or {})}
+        if self.headers.get("Origin") in self.server.workers:
+            # The page of one worker shows what the others say.
+            headers["Access-Control-Allow-Origin"] = self.headers["Origin"]
+            headers["Access-Control-Allow-Credentials"] = "true"
+            headers["Access-Control-Expose-Headers"] = "X-Cache"
+        for name, value in headers.items():
+            self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(body)
+        self.wfile.flush()
 
-    def log_message(self, *_):
-        pass
+    def log_message(self, format, *args):
+        """Nothing for each request: errors go to standard error by themselves."""
 
 
 class Server(ThreadingHTTPServer):
@@ -154,16 +203,20 @@ class Server(ThreadingHTTPServer):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--database", required=True)
-    parser.add_argument("--at", default="unix:/run/evermesh/evermesh.sock")
-    parser.add_argument("--answer", choices=["applied", "stored"], default="applied")
-    parser.add_argument("--evermesh", choices=["on", "off"], default="on")
-    options = parser.parse_args()
-    Handler.shop = Shop(options)
-    server = Server(("127.0.0.1", options.port), Handler)
-    print(f"listening on {server.server_port}", flush=True)
+    options = argparse.ArgumentParser()
+    options.add_argument("--port", type=int, required=True)
+    options.add_argument("--database", required=True)
+    options.add_argument("--workers", required=True, help="the URLs of all workers, with commas")
+    options.add_argument("--at", help="unix:SOCKET of this worker's node")
+    options.add_argument("--until", choices=("applied", "stored"), default="applied")
+    options = options.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for shop.py, which ends everything in order
+    server = Server(("127.0.0.1", options.port), Shop)
+    server.workers = options.workers.split(",")
+    server.database, server.cache, server.mesh = Database(options.database), Cache(), None
+    server.until = options.until if options.at else "off"
+    if options.at:
+        server.mesh = Mesh(options.at, options.until, server.cache, server.database)
     server.serve_forever()
 
 

@@ -1,0 +1,192 @@
+"""A load test of the shop, and its load balancer: does anybody ever read something stale?
+
+Stale is a read that returns a version older than one whose write was answered before that read began.
+
+    python load.py --until applied      the write is answered once every cache has dropped the old version: 0 stale
+    python load.py --read-fence         the write is answered at once; who reads carries its fence token: 0 stale
+    python load.py --until stored       answered at once, and nobody carries a token: stale for some milliseconds
+    python load.py --evermesh off       the same shop without invalidations: stale
+    python load.py ... --kill           and a node is killed in the middle, and started again: still 0 stale
+
+The last line is JSON. Exit 0: it ran to its end, and nothing was stale, or was not meant to be otherwise.
+"""
+
+import argparse
+import http.client
+import itertools
+import json
+import random
+import statistics
+import threading
+import time
+
+import shop
+
+READERS, WRITERS = 6, 2
+KILLED = 1  # web-2
+
+
+class Load:
+    """Readers and writers over all workers, in turn."""
+
+    def __init__(self, urls, fence):
+        self.urls, self.fence = urls, fence
+        self.turns = itertools.count()
+        self.lock = threading.Lock()
+        self.answered = {}  # product: the newest version whose write was answered
+        # Who reads has heard of every write: all clients share one cookie jar. A browser keeps its own.
+        self.jar = {}  # cookie name: (sequence, the cookie)
+        self.counts = dict.fromkeys(("reads", "writes", "unconfirmed", "errors", "stale"), 0)
+        self.cache = {"hit": 0, "filled": 0, "bypassed": 0}
+        self.bypassed = set()  # the workers that did
+        self.took = {"read": [], "write": []}
+        self.examples = []
+        self.over = threading.Event()
+        work = [self.read] * READERS + [self.write] * WRITERS
+        self.clients = [threading.Thread(target=self._work, args=(one,)) for one in work]
+
+    def __enter__(self):
+        for client in self.clients:
+            client.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for client in self.clients:
+            client.join()
+
+    def operations(self):
+        return self.counts["reads"] + self.counts["writes"]
+
+    def go_on(self, operations, end, also=lambda: True):
+        """Waits for so many more operations and for something else; whether both came in time."""
+        until = self.operations() + operations
+        while self.operations() < until or not also():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def read(self, request, url):
+        number = random.randint(1, shop.PRODUCTS)
+        with self.lock:
+            answered = self.answered.get(number, 1)
+            cookies = "; ".join(cookie for _, cookie in self.jar.values()) if self.fence else ""
+        began = time.monotonic()
+        answer, body = request("GET", f"/product/{number}", headers={"Cookie": cookies} if cookies else {})
+        took, version = time.monotonic() - began, json.loads(body)["version"]
+        how = answer.getheader("X-Cache")
+        with self.lock:
+            self.counts["reads"] += 1
+            self.cache[how] += 1
+            self.took["read"].append(took)
+            if how == "bypassed":
+                self.bypassed.add(url)
+            if version < answered:
+                self.counts["stale"] += 1
+                self.examples = self.examples or [f"{url}/product/{number}: {version} after {answered} ({how})"]
+
+    def write(self, request, url):
+        number = random.randint(1, shop.PRODUCTS)
+        began = time.monotonic()
+        answer, body = request("POST", f"/product/{number}", f"price={random.randint(1, 99)}")
+        took, version = time.monotonic() - began, json.loads(body)["version"]
+        with self.lock:
+            self.counts["writes"] += 1
+            self.took["write"].append(took)
+            if answer.status != 200:
+                self.counts["unconfirmed"] += 1  # 202: saved, and it does not claim that every cache knows
+                return
+            cookie = (answer.getheader("Set-Cookie") or "").partition(";")[0]
+            if cookie:
+                name, sequence = cookie.partition("=")[0], int(cookie.rpartition(".")[2])
+                self.jar[name] = max(self.jar.get(name, (0, "")), (sequence, cookie))
+            self.answered[number] = max(self.answered.get(number, 1), version)
+
+    def _work(self, operation):
+        connections = {url: http.client.HTTPConnection(url.removeprefix("http://"), timeout=20) for url in self.urls}
+        while not self.over.is_set():
+            url = self.urls[next(self.turns) % len(self.urls)]
+
+            def request(*what, **more):
+                connections[url].request(*what, **more)
+                answer = connections[url].getresponse()
+                body = answer.read()
+                if answer.status not in (200, 202):
+                    raise OSError(f"{answer.status} {body}")
+                return answer, body
+
+            try:
+                operation(request, url)
+            except (OSError, http.client.HTTPException) as error:
+                connections[url].close()
+                with self.lock:
+                    self.counts["errors"] += 1
+                    self.examples = self.examples or [f"{url}: {error!r}"]
+        for connection in connections.values():
+            connection.close()
+
+
+def run(load, running, operations, kill, end):
+    """The test itself: (it came to its end, hits after the killed node was back)."""
+    if not kill:
+        return load.go_on(operations, end), None
+    part = operations // 3
+    done = load.go_on(part, end)
+    running.nodes[KILLED].kill()
+    with load.lock:
+        load.bypassed.clear()
+    # Every worker must notice: those beside the dead node, and the others, which no longer hear it.
+    done &= load.go_on(part, end, lambda: len(load.bypassed) == len(load.urls))
+    running.restart_node(KILLED)
+    done &= load.go_on(0, end, running.trusted)
+    hits = load.cache["hit"]
+    done &= load.go_on(part, end)
+    return done, load.cache["hit"] - hits
+
+
+def milliseconds(took):
+    cuts = statistics.quantiles(took, n=100) if len(took) > 1 else [0] * 99
+    return {"p50": round(cuts[49] * 1000, 1), "p99": round(cuts[98] * 1000, 1)}
+
+
+def main():
+    options = argparse.ArgumentParser(description="Does anybody ever read something stale?")
+    mode = options.add_mutually_exclusive_group()
+    mode.add_argument("--until", choices=("applied", "stored"), default="applied")
+    mode.add_argument("--read-fence", action="store_true")
+    mode.add_argument("--evermesh", choices=("on", "off"), default="on")
+    options.add_argument("--kill", action="store_true", help="kill a node in the middle, and start it again")
+    options.add_argument("--operations", type=int, default=10_000, help="reads and writes; default: %(default)s")
+    options.add_argument("--seconds", type=float, default=60, help="at most; default: %(default)s")
+    options.add_argument("--binary", help="the evermesh to run")
+    options = options.parse_args()
+    evermesh = options.evermesh == "on"
+    if options.kill and not evermesh:
+        raise SystemExit("--kill needs evermesh")
+    until = "stored" if options.read_fence else options.until
+    promised = evermesh and (options.read_fence or until == "applied")
+    shop.end_in_order()
+    with shop.Shop(options.binary, evermesh, until) as running:
+        for worker in running.workers:
+            worker.until("trusting its cache", running.trusted)
+        with Load(running.urls, options.read_fence) as load:
+            began = time.monotonic()
+            done, hits_after = run(load, running, options.operations, options.kill, began + options.seconds)
+        seconds = time.monotonic() - began
+    said = {
+        "mode": "off" if not evermesh else "read-fence" if options.read_fence else until,
+        "kill": options.kill, "complete": done, **load.counts, **load.cache,
+    }  # fmt: skip
+    if options.kill:
+        said["hit_after_kill"] = hits_after
+    said.update(seconds=round(seconds, 1), operations_per_second=round(load.operations() / seconds))
+    said.update({f"{what}_ms": milliseconds(took) for what, took in load.took.items()})
+    if load.examples:
+        said["first"] = load.examples[0]
+    print(json.dumps(said))
+    raise SystemExit(0 if done and not (promised and load.counts["stale"]) else 1)
+
+
+if __name__ == "__main__":
+    main()
