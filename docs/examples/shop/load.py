@@ -4,9 +4,14 @@ Stale is a read that returns a version older than one whose write was answered b
 
     python load.py --until applied      the write is answered once every cache has dropped the old version: 0 stale
     python load.py --read-fence         the write is answered at once; who reads carries its fence token: 0 stale
-    python load.py --until stored       answered at once, and nobody carries a token: stale for some milliseconds
-    python load.py --evermesh off       the same shop without invalidations: stale
-    python load.py ... --kill           and a node is killed in the middle, and started again: still 0 stale
+    ... --pause                         and a node stands still again and again, for less than a lease: still 0 stale
+    ... --kill                          and a node is killed in the middle, and started again: still 0 stale
+
+A test that never finds anything stale shows nothing. So three shops that must fail:
+
+    python load.py --evermesh off               nobody is told
+    python load.py --until stored --pause       answered at once, and nobody carries a token
+    python load.py --kill --always-trust        caches are used though nobody knows whether they heard everything
 
 The last line is JSON. Exit 0: it ran to its end, and nothing was stale, or was not meant to be otherwise.
 """
@@ -16,18 +21,21 @@ import http.client
 import itertools
 import json
 import random
+import signal
 import statistics
 import threading
 import time
 
 import shop
 
-READERS, WRITERS = 6, 2
-KILLED = 1  # web-2
+READERS, EDITORS = 6, 2
+OTHER = 1  # web-2: is killed, or stands still
+STANDS = 0.3  # seconds: its workers, whose leases take 1 s, go on trusting what they have
+RUNS = 0.5  # seconds, between
 
 
 class Load:
-    """Readers and writers over all workers, in turn."""
+    """Readers and editors over all workers, in turn."""
 
     def __init__(self, urls, fence):
         self.urls, self.fence = urls, fence
@@ -42,7 +50,7 @@ class Load:
         self.took = {"read": [], "write": []}
         self.examples = []
         self.over = threading.Event()
-        work = [self.read] * READERS + [self.write] * WRITERS
+        work = [self.read] * READERS + [self.edit] * EDITORS
         self.clients = [threading.Thread(target=self._work, args=(one,)) for one in work]
 
     def __enter__(self):
@@ -67,13 +75,13 @@ class Load:
             time.sleep(0.02)
         return True
 
-    def read(self, request, url):
-        number = random.randint(1, shop.PRODUCTS)
+    def read(self, request, url, number=None):
+        number = number or random.randint(1, shop.PRODUCTS)
         with self.lock:
             answered = self.answered.get(number, 1)
             cookies = "; ".join(cookie for _, cookie in self.jar.values()) if self.fence else ""
         began = time.monotonic()
-        answer, body = request("GET", f"/product/{number}", headers={"Cookie": cookies} if cookies else {})
+        answer, body = request(url, "GET", f"/product/{number}", headers={"Cookie": cookies} if cookies else {})
         took, version = time.monotonic() - began, json.loads(body)["version"]
         how = answer.getheader("X-Cache")
         with self.lock:
@@ -86,10 +94,25 @@ class Load:
                 self.counts["stale"] += 1
                 self.examples = self.examples or [f"{url}/product/{number}: {version} after {answered} ({how})"]
 
-    def write(self, request, url):
+    def edit(self, request, url):
+        """Writes, and looks at once what every worker shows: here an old version would show, if anywhere.
+
+        That a cache is behind may last a millisecond. Readers that come by chance would not notice, and would find nothing
+        stale whatever this shop did. So every worker has the product in its cache before, and is asked right after.
+        """
         number = random.randint(1, shop.PRODUCTS)
+        at = self.urls.index(url)
+        # The next one is beside the other node: it hears last.
+        round_trip = self.urls[at + 1 :] + self.urls[: at + 1]
+        for worker in round_trip:
+            self.read(request, worker, number)
+        self.write(request, url, number)
+        for worker in round_trip:
+            self.read(request, worker, number)
+
+    def write(self, request, url, number):
         began = time.monotonic()
-        answer, body = request("POST", f"/product/{number}", f"price={random.randint(1, 99)}")
+        answer, body = request(url, "POST", f"/product/{number}", f"price={random.randint(1, 99)}")
         took, version = time.monotonic() - began, json.loads(body)["version"]
         with self.lock:
             self.counts["writes"] += 1
@@ -105,21 +128,25 @@ class Load:
 
     def _work(self, operation):
         connections = {url: http.client.HTTPConnection(url.removeprefix("http://"), timeout=20) for url in self.urls}
-        while not self.over.is_set():
-            url = self.urls[next(self.turns) % len(self.urls)]
 
-            def request(*what, **more):
+        def request(url, *what, **more):
+            try:
                 connections[url].request(*what, **more)
                 answer = connections[url].getresponse()
                 body = answer.read()
-                if answer.status not in (200, 202):
-                    raise OSError(f"{answer.status} {body}")
-                return answer, body
+            except (OSError, http.client.HTTPException):
+                connections[url].close()
+                raise
+            if answer.status not in (200, 202):
+                raise OSError(f"{answer.status} {body}")
+            return answer, body
+
+        while not self.over.is_set():
+            url = self.urls[next(self.turns) % len(self.urls)]
 
             try:
                 operation(request, url)
             except (OSError, http.client.HTTPException) as error:
-                connections[url].close()
                 with self.lock:
                     self.counts["errors"] += 1
                     self.examples = self.examples or [f"{url}: {error!r}"]
@@ -127,18 +154,31 @@ class Load:
             connection.close()
 
 
-def run(load, running, operations, kill, end):
-    """The test itself: (it came to its end, hits after the killed node was back)."""
-    if not kill:
-        return load.go_on(operations, end), None
+def pause(load, running, operations, end):
+    """A node stands still again and again; whether the load came to its end."""
+    until = load.operations() + operations
+    while load.operations() < until and time.monotonic() < end:
+        running.nodes[OTHER].child.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(STANDS)
+        finally:
+            running.nodes[OTHER].child.send_signal(signal.SIGCONT)
+        time.sleep(RUNS)
+    return load.operations() >= until
+
+
+def kill(load, running, operations, end):
+    """A node is killed in the middle: (the load came to its end, hits after the node was back)."""
     part = operations // 3
     done = load.go_on(part, end)
-    running.nodes[KILLED].kill()
+    running.nodes[OTHER].kill()
     with load.lock:
         load.bypassed.clear()
     # Every worker must notice: those beside the dead node, and the others, which no longer hear it.
-    done &= load.go_on(part, end, lambda: len(load.bypassed) == len(load.urls))
-    running.restart_node(KILLED)
+    if not running.always_trust:
+        done &= load.go_on(0, end, lambda: len(load.bypassed) == len(load.urls))
+    done &= load.go_on(part, end)
+    running.restart_node(OTHER)
     done &= load.go_on(0, end, running.trusted)
     hits = load.cache["hit"]
     done &= load.go_on(part, end)
@@ -156,27 +196,36 @@ def main():
     mode.add_argument("--until", choices=("applied", "stored"), default="applied")
     mode.add_argument("--read-fence", action="store_true")
     mode.add_argument("--evermesh", choices=("on", "off"), default="on")
-    options.add_argument("--kill", action="store_true", help="kill a node in the middle, and start it again")
+    fault = options.add_mutually_exclusive_group()
+    fault.add_argument("--pause", action="store_true", help="stop a node again and again for less than a lease")
+    fault.add_argument("--kill", action="store_true", help="kill a node in the middle, and start it again")
+    options.add_argument("--always-trust", action="store_true", help="never read past a cache: shows why one must")
     options.add_argument("--operations", type=int, default=10_000, help="reads and writes; default: %(default)s")
     options.add_argument("--seconds", type=float, default=60, help="at most; default: %(default)s")
     options.add_argument("--binary", help="the evermesh to run")
     options = options.parse_args()
     evermesh = options.evermesh == "on"
-    if options.kill and not evermesh:
-        raise SystemExit("--kill needs evermesh")
+    if (options.kill or options.pause) and not evermesh:
+        raise SystemExit("there is no node to kill or to stop")
     until = "stored" if options.read_fence else options.until
-    promised = evermesh and (options.read_fence or until == "applied")
+    promised = evermesh and (options.read_fence or until == "applied") and not options.always_trust
     shop.end_in_order()
-    with shop.Shop(options.binary, evermesh, until) as running:
+    with shop.Shop(options.binary, evermesh, until, options.always_trust) as running:
         for worker in running.workers:
             worker.until("trusting its cache", running.trusted)
         with Load(running.urls, options.read_fence) as load:
             began = time.monotonic()
-            done, hits_after = run(load, running, options.operations, options.kill, began + options.seconds)
+            end, hits_after = began + options.seconds, None
+            if options.kill:
+                done, hits_after = kill(load, running, options.operations, end)
+            elif options.pause:
+                done = pause(load, running, options.operations, end)
+            else:
+                done = load.go_on(options.operations, end)
         seconds = time.monotonic() - began
     said = {
         "mode": "off" if not evermesh else "read-fence" if options.read_fence else until,
-        "kill": options.kill, "complete": done, **load.counts, **load.cache,
+        "fault": "kill" if options.kill else "pause" if options.pause else None, "complete": done, **load.counts, **load.cache,
     }  # fmt: skip
     if options.kill:
         said["hit_after_kill"] = hits_after

@@ -90,8 +90,9 @@ class Process:
 class Shop:
     """All processes, and where they are reached."""
 
-    def __init__(self, binary=None, evermesh=True, until="applied"):
+    def __init__(self, binary=None, evermesh=True, until="applied", always_trust=False):
         self.binary, self.evermesh, self.until = binary or find_binary(), evermesh, until
+        self.always_trust = always_trust
         self.directory = self.database = None
         self.nodes, self.workers, self.urls = [], [], []
 
@@ -162,6 +163,7 @@ class Shop:
             command += ["--workers", ",".join(self.urls), "--until", self.until]
             # The load balancer goes round: its neighbours are on different nodes.
             command += ["--at", self._at(number % NODES)] if self.evermesh else []
+            command += ["--always-trust"] if self.always_trust else []
             self.workers.append(Process(f"worker-{number + 1}", command, self.directory, python))
 
     def _call(self, *arguments):

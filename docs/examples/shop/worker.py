@@ -209,6 +209,7 @@ def main():
     options.add_argument("--workers", required=True, help="the URLs of all workers, with commas")
     options.add_argument("--at", help="unix:SOCKET of this worker's node")
     options.add_argument("--until", choices=("applied", "stored"), default="applied")
+    options.add_argument("--always-trust", action="store_true", help="never read past the cache: wrong, to show why")
     options = options.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for shop.py, which ends everything in order
     server = Server(("127.0.0.1", options.port), Shop)
@@ -217,6 +218,8 @@ def main():
     server.until = options.until if options.at else "off"
     if options.at:
         server.mesh = Mesh(options.at, options.until, server.cache, server.database)
+    if options.always_trust:
+        server.cache.trusted = lambda: True
     server.serve_forever()
 
 
