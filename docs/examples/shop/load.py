@@ -28,7 +28,8 @@ import time
 
 import shop
 
-READERS, EDITORS = 6, 2
+READERS = 6
+ANSWERED_MEANWHILE = 10  # writes, while a node is dead: what its workers do not hear of
 OTHER = 1  # web-2: is killed, or stands still
 STANDS = 0.3  # seconds: its workers, whose leases take 1 s, go on trusting what they have
 RUNS = 0.5  # seconds, between
@@ -42,6 +43,7 @@ class Load:
         self.turns = itertools.count()
         self.lock = threading.Lock()
         self.answered = {}  # product: the newest version whose write was answered
+        self.confirmed = 0  # writes that were
         # Who reads has heard of every write: all clients share one cookie jar. A browser keeps its own.
         self.jar = {}  # cookie name: (sequence, the cookie)
         self.counts = dict.fromkeys(("reads", "writes", "unconfirmed", "errors", "stale"), 0)
@@ -50,8 +52,9 @@ class Load:
         self.took = {"read": [], "write": []}
         self.examples = []
         self.over = threading.Event()
-        work = [self.read] * READERS + [self.edit] * EDITORS
-        self.clients = [threading.Thread(target=self._work, args=(one,)) for one in work]
+        # An editor stays with one node: a write waits while its node is dead, and the others must go on writing.
+        work = [(self.read, urls)] * READERS + [(self.edit, urls[node :: shop.NODES]) for node in range(shop.NODES)]
+        self.clients = [threading.Thread(target=self._work, args=one) for one in work]
 
     def __enter__(self):
         for client in self.clients:
@@ -124,9 +127,10 @@ class Load:
             if cookie:
                 name, sequence = cookie.partition("=")[0], int(cookie.rpartition(".")[2])
                 self.jar[name] = max(self.jar.get(name, (0, "")), (sequence, cookie))
+            self.confirmed += 1
             self.answered[number] = max(self.answered.get(number, 1), version)
 
-    def _work(self, operation):
+    def _work(self, operation, at):
         connections = {url: http.client.HTTPConnection(url.removeprefix("http://"), timeout=20) for url in self.urls}
 
         def request(url, *what, **more):
@@ -142,7 +146,7 @@ class Load:
             return answer, body
 
         while not self.over.is_set():
-            url = self.urls[next(self.turns) % len(self.urls)]
+            url = at[next(self.turns) % len(at)]
 
             try:
                 operation(request, url)
@@ -177,7 +181,9 @@ def kill(load, running, operations, end):
     # Every worker must notice: those beside the dead node, and the others, which no longer hear it.
     if not running.always_trust:
         done &= load.go_on(0, end, lambda: len(load.bypassed) == len(load.urls))
-    done &= load.go_on(part, end)
+    # Writes must be answered that its workers cannot hear of; APPLIED answers once the dead node counts as suspended.
+    meanwhile = load.confirmed + ANSWERED_MEANWHILE
+    done &= load.go_on(part, end, lambda: load.confirmed >= meanwhile)
     running.restart_node(OTHER)
     done &= load.go_on(0, end, running.trusted)
     hits = load.cache["hit"]
