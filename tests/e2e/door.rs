@@ -175,6 +175,8 @@ fn every_form_of_an_event_is_taken_and_what_is_none_is_named() {
         assert!(head.contains(&format!("evermesh-reason: {reason}")), "{head}");
         assert_eq!(said["error"]["reason"].as_str().unwrap().to_lowercase(), reason);
     }
+    let unsaid = ["--data-binary", one, "--header", "content-type:"];
+    assert_eq!(local.ask("/v1/events", &unsaid).0, 415, "a body must say what it is");
     let (status, _, said) = local.post("", json_type, r#"{"site":"shop","type":""}"#);
     assert_eq!((status, &said["results"][0]["refused"]["field"]), (200, &json!("events[0].type")));
     let large = mesh.path("large.json");
