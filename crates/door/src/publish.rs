@@ -1,5 +1,8 @@
 //! `POST /v1/events`: one event or many, as JSON or as CloudEvents.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use evermesh_event::FenceToken;
 use evermesh_event::limits::MESSAGE_BYTES_MAX;
 use evermesh_identity::Identity;
@@ -18,6 +21,8 @@ use crate::door::{Events, called_by};
 use crate::object::Object;
 use crate::query::{Query, wrong};
 
+/// How long a body may take, on a slow line too: 1 MiB within it is 35 KiB a second.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// Before the name of an attribute of a CloudEvent whose data is the body.
 const CLOUD_HEADER: &str = "ce-";
 
@@ -37,16 +42,13 @@ pub(crate) async fn publish(
         all_or_nothing: query.flag("all_or_nothing")?,
     };
     let (head, body) = request.into_parts();
-    let body = Limited::new(body, MESSAGE_BYTES_MAX).collect().await.map_err(|error| {
-        let message = format!("the body cannot be read: {error}; the limit is 1 MiB");
-        Trouble::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message)
-    })?;
+    let body = whole(body).await?;
     let defaults = v1::Event {
         site: query.one("site").unwrap_or_default().to_owned(),
         r#type: query.one("type").unwrap_or_default().to_owned(),
         ..Default::default()
     };
-    let handed_in = read(&head.headers, &body.to_bytes(), &defaults)?;
+    let handed_in = read(&head.headers, &body, &defaults)?;
     let publish = v1::PublishRequest { events: handed_in, ..publish };
     let done = events.publish(called_by(identity, publish)).await?.into_inner();
     Ok(answer::json(&json!({
@@ -54,6 +56,21 @@ pub(crate) async fn publish(
         "results": done.results.into_iter().map(result).collect::<Vec<_>>(),
         "members": done.members.iter().map(member).collect::<Vec<_>>(),
     })))
+}
+
+/// All of a body, within its limits of size and time.
+async fn whole(body: Body) -> Result<Bytes, Trouble> {
+    let reading =
+        tokio::time::timeout(BODY_DEADLINE, Limited::new(body, MESSAGE_BYTES_MAX).collect());
+    let read = reading.await.map_err(|_| {
+        let message = format!("the body did not come within {BODY_DEADLINE:?}");
+        Trouble::new(StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW", message)
+    })?;
+    let whole = read.map_err(|error| {
+        let message = format!("the body cannot be read: {error}; the limit is 1 MiB");
+        Trouble::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message)
+    })?;
+    Ok(whole.to_bytes())
 }
 
 fn until(query: &Query) -> Result<v1::Assurance, Trouble> {
@@ -123,7 +140,7 @@ fn binary(headers: &HeaderMap, body: &[u8], defaults: &v1::Event) -> Result<v1::
             said.and_then(|text| cloudevent::set(&mut event, own.to_owned(), text.to_owned()));
         set.map_err(|message| Trouble::invalid("EVENT_UNREADABLE", message))?;
     }
-    event.data = bytes::Bytes::copy_from_slice(body);
+    event.data = Bytes::copy_from_slice(body);
     Ok(event)
 }
 
@@ -157,8 +174,7 @@ fn result(result: v1::PublishResult) -> Value {
             json!({ "id": taken.id, "fence_token": token, "duplicate": taken.duplicate })
         }
         Some(Outcome::Refused(refused)) => {
-            let after =
-                refused.retry_after.and_then(|after| std::time::Duration::try_from(after).ok());
+            let after = refused.retry_after.and_then(|after| Duration::try_from(after).ok());
             json!({ "refused": {
                 "field": refused.field, "reason": refused.reason, "message": refused.message,
                 "retry_after_seconds": after.map(|after| after.as_secs_f64()),
@@ -176,7 +192,33 @@ pub(crate) fn assurance(assured: v1::Assurance) -> String {
 pub(crate) fn member(member: &v1::MemberState) -> Value {
     let name = member.standing().as_str_name();
     let standing = name.strip_prefix("MEMBER_STANDING_").unwrap_or(name).to_ascii_lowercase();
-    let took = member.took.and_then(|took| std::time::Duration::try_from(took).ok());
+    let took = member.took.and_then(|took| Duration::try_from(took).ok());
     let took = took.map(|took| took.as_secs_f64() * 1000.0);
     json!({ "node": member.node, "standing": standing, "took_ms": took })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tonic::Status;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn p8_a_body_that_does_not_end_is_not_waited_for() {
+        let never = stream::pending::<Result<Frame<Bytes>, Status>>();
+        let begun = tokio::time::Instant::now();
+        assert!(whole(Body::new(StreamBody::new(never))).await.is_err());
+        assert_eq!(begun.elapsed(), BODY_DEADLINE);
+    }
+
+    #[tokio::test]
+    async fn a_body_at_the_limit_is_taken_and_one_beyond_it_is_not() {
+        for (length, taken) in [(MESSAGE_BYTES_MAX, true), (MESSAGE_BYTES_MAX + 1, false)] {
+            let body = http_body_util::Full::new(Bytes::from(vec![b' '; length]));
+            assert_eq!(whole(Body::new(body)).await.is_ok(), taken, "{length}");
+        }
+    }
 }
