@@ -91,29 +91,18 @@ class Follower(Subscription):
     """Hears a site and drops from a cache what others changed."""
 
     def __init__(self, channel, site, cache):
-        super().__init__(channel, [site], self._drop, lambda sites: cache.drop(everything=True), self._caught_up)
-        self.cache = cache
-        self.ready = threading.Event()  # everything from before was heard once: serve after this, not before
-        self.following = False
+        ready = threading.Event()  # everything from before was heard: serve after this, not before
+        super().__init__(channel, [site], self._drop, lambda sites: cache.drop(everything=True), ready.set)
+        self.cache, self.ready = cache, ready
         cache.trusted = self.trusted
 
     def trusted(self):
-        """The stream is there and has caught up, and no member's lease has run out by this process's own clock.
+        """Everything from before was heard, and no member's lease has run out by this process's own clock.
 
-        The leases would do for APPLIED: who publishes waits until they have run out. A read fence asks this node only, and a
-        node that was just killed and started again no longer knows to whom it granted a lease: so the stream counts too.
+        That the stream is down for a moment changes nothing: a node counts whoever it granted a lease until that has run
+        out, after its own restart too, and lets nobody's APPLIED or fence pass before.
         """
-        return self.following and self.is_fresh()
-
-    def _stream(self):
-        try:
-            super()._stream()
-        finally:
-            self.following = False
-
-    def _caught_up(self):
-        self.following = True
-        self.ready.set()
+        return self.ready.is_set() and self.is_fresh()
 
     def _drop(self, event):
         try:

@@ -38,6 +38,10 @@ class Database:
         row = self._here().execute("SELECT * FROM product WHERE id = ?", (number,)).fetchone()
         return dict(row) if row else None
 
+    def count(self):
+        """How many products there are, numbered from 1."""
+        return self._here().execute("SELECT count(*) FROM product").fetchone()[0]
+
     def write(self, number, price, stock):
         """Changes a product, and notes in the same transaction what is to be published: (product, event), or None.
 

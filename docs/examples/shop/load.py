@@ -7,10 +7,10 @@ Stale is a read that returns a version older than one whose write was answered b
     ... --pause                         and a node stands still again and again, for less than a lease: still 0 stale
     ... --kill                          and a node is killed in the middle, and started again: still 0 stale
 
-A test that never finds anything stale shows nothing. So three shops that must fail:
+A test that never finds anything stale shows nothing. So shops that must fail:
 
     python load.py --evermesh off               nobody is told
-    python load.py --until stored --pause       answered at once, and nobody carries a token
+    python load.py --until stored --pause       answered at once, and nobody carries a token; also with --kill
     python load.py --kill --always-trust        caches are used though nobody knows whether they heard everything
 
 The last line is JSON. Exit 0: it ran to its end, and nothing was stale, or was not meant to be otherwise.
@@ -192,7 +192,8 @@ def kill(load, running, operations, end):
 
 
 def milliseconds(took):
-    cuts = statistics.quantiles(took, n=100) if len(took) > 1 else [0] * 99
+    # Inclusive: of few writes the p99 is about the slowest, and never slower than any was.
+    cuts = statistics.quantiles(took, n=100, method="inclusive") if len(took) > 1 else [0] * 99
     return {"p50": round(cuts[49] * 1000, 1), "p99": round(cuts[98] * 1000, 1)}
 
 

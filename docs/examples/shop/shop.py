@@ -91,7 +91,10 @@ class Shop:
     """All processes, and where they are reached."""
 
     def __init__(self, binary=None, evermesh=True, until="applied", always_trust=False):
-        self.binary, self.evermesh, self.until = binary or find_binary(), evermesh, until
+        self.binary, self.evermesh, self.until = shutil.which(binary or find_binary()), evermesh, until
+        if self.binary is None:
+            raise SystemExit(f"{binary} cannot be run")
+        self.binary = os.path.abspath(self.binary)
         self.always_trust = always_trust
         self.directory = self.database = None
         self.nodes, self.workers, self.urls = [], [], []
@@ -178,8 +181,10 @@ def environment():
 
 
 def find_binary():
+    """The one that was built last, or else the one that is installed."""
     built = [REPOSITORY / "target" / kind / "evermesh" for kind in ("release", "debug")]
-    found = shutil.which("evermesh") or next((str(path) for path in built if path.exists()), None)
+    built = [path for path in built if path.exists()]
+    found = str(max(built, key=lambda path: path.stat().st_mtime)) if built else shutil.which("evermesh")
     if not found:
         raise SystemExit("there is no evermesh: `cargo install --path crates/cli`, or name it with --binary")
     return found
@@ -240,7 +245,7 @@ def main():
     options.add_argument("command", choices=["up"])
     options.add_argument("--evermesh", choices=("on", "off"), default="on", help="off: the same shop without invalidations")
     options.add_argument("--until", choices=("applied", "stored"), default="applied",
-                         help="when a change is answered: once applied everywhere, or at once, with a fence token as a cookie")  # fmt: skip
+                         help="when a change is answered: once applied everywhere, or once stored, with a fence token")  # fmt: skip
     options.add_argument("--binary", help="the evermesh to run")
     options = options.parse_args()
     end_in_order()

@@ -95,9 +95,9 @@ class Mesh:
                 done = self.node.Fence(ask, timeout=2 * FENCE_WAITS).done
             except grpc.RpcError:
                 done = False
-            # "Every subscription of this node has applied it" speaks of this one only while it is there.
-            if not (done and self.follower.trusted()):
+            if not done:
                 return False
+            # It stays so, for whoever is trusted: a lease that ran out begins again only after everything was heard.
             self.fenced[origin] = max(self.fenced.get(origin, 0), sequence)
         return True
 
@@ -125,7 +125,7 @@ class Shop(BaseHTTPRequestHandler):
         if self.path == "/":
             return self.answer(200, PAGE.read_bytes(), kind="text/html; charset=utf-8")
         if self.path == "/workers":
-            return self.answer(200, {"workers": server.workers, "until": server.until})
+            return self.answer(200, {"workers": server.workers, "until": server.until, "products": server.database.count()})
         if self.path == "/ready":
             ready = server.mesh is None or server.mesh.follower.ready.is_set()
             return self.answer(200 if ready else 503, {"ready": ready, "trusted": server.cache.trusted()})
