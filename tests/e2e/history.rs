@@ -96,6 +96,12 @@ impl Subscriber {
         self.run(token.as_deref().unwrap_or("beginning"));
     }
 
+    /// The ids of the events that it heard so far, in their order, each as often as it was heard.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let id = |line: Value| Some(line.get("event")?["id"].as_str()?.to_owned());
+        self.whole().lines().map(json).filter_map(id).collect()
+    }
+
     /// What it heard so far.
     pub(crate) fn history(&self) -> History {
         let mut history = History::default();

@@ -71,7 +71,7 @@ func hear(node pb.EventReplicationClient, listener *Subscription, bad string) *h
 		defer h.mutex.Unlock()
 		if event.Key == h.bad {
 			h.tries++
-			return errors.New("cannot apply " + event.Key)
+			return errors.New("cannot apply " + event.Key + strings.Repeat("ß€", 400)) // longer than a reason may be
 		}
 		h.keys = append(h.keys, event.Key)
 		return nil
@@ -247,6 +247,30 @@ func rejecting(node pb.EventReplicationClient) {
 	h.close()
 }
 
+// What was rejected last is not behind the place that is kept, though CaughtUp was told after it (P1).
+func rejectingOverAKill(node pb.EventReplicationClient, kill func()) {
+	before := hear(node, &Subscription{}, "")
+	before.close()
+	<-before.ended
+	place := before.listener.Token
+	check(place != nil, "there is a place to go on from before anything was applied")
+	publish(node, "once bad")
+	h := hear(node, &Subscription{Token: place}, "once bad")
+	tried := func() bool {
+		h.mutex.Lock()
+		defer h.mutex.Unlock()
+		return h.tries > 0
+	}
+	eventually("the first try", tried)
+	kill()
+	h.mutex.Lock()
+	h.bad = ""
+	h.mutex.Unlock()
+	eventually("the second", func() bool { return h.is("once bad") })
+	check(len(h.missed) == 0, h.missed)
+	h.close()
+}
+
 func subscribing(node pb.EventReplicationClient, kill func()) {
 	live := hear(node, &Subscription{}, "")
 	named := hear(node, &Subscription{Name: "go-" + run}, "")
@@ -283,10 +307,12 @@ func main() {
 	ending(node)
 	caching(node)
 	rejecting(node)
-	// Last: the durable name stays behind, and everybody would wait for it.
-	subscribing(node, func() {
+	kill := func() {
 		fmt.Println("kill")
 		check(input.Scan(), "no answer")
-	})
+	}
+	rejectingOverAKill(node, kill)
+	// Last: the durable name stays behind, and everybody would wait for it.
+	subscribing(node, kill)
 	fmt.Println("every promise held")
 }
