@@ -29,6 +29,7 @@ mod publish_subscribe;
 mod push;
 mod python;
 mod refusals;
+mod repair;
 mod restarts;
 mod shop;
 mod sites;

@@ -138,10 +138,11 @@ impl Journal {
     }
 
     /// Stores that a scope may be lost, and steps over it where it names a range of another origin.
+    /// `None`: this journal is past that range already, so nothing is lost.
     ///
     /// # Errors
     /// If the journal is full, failed, closed or out of numbers.
-    pub async fn miss(&self, missed: Missed) -> Result<Offset, AppendError> {
+    pub async fn miss(&self, missed: Missed) -> Result<Option<Offset>, AppendError> {
         let shared = self.shared();
         let permit = enter(shared, ROOM_UNIT_BYTES).await?;
         let mut numbering = shared.numbering();

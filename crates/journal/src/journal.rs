@@ -1,5 +1,6 @@
 //! The handle that every station holds: where things are, who waits for what, and how it ends.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,15 @@ use crate::status::Status;
 /// The journal of this node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Journal(Arc<Shared>);
+
+/// What a node holds of an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Whoever is at this sequence or beyond can be served.
+    pub base: Sequence,
+    /// Everything at or below is held, or was missed.
+    pub through: Sequence,
+}
 
 /// Where a resume token leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +88,17 @@ impl Journal {
     #[must_use]
     pub fn durable_through(&self, origin: &Origin) -> Sequence {
         self.0.numbering().durable_frontier.get(origin)
+    }
+
+    /// What this node could serve of each origin.
+    #[must_use]
+    pub fn holdings(&self) -> BTreeMap<Origin, Holding> {
+        let numbering = self.0.numbering();
+        let of = |(origin, through): (&Origin, Sequence)| {
+            let base = numbering.bases.get(origin);
+            (origin.clone(), Holding { base, through })
+        };
+        numbering.frontier.iter().map(of).collect()
     }
 
     /// The newest offset that readers can see.

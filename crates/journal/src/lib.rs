@@ -45,7 +45,7 @@ pub use applied::{Applied, Mark};
 pub use cursors::Cursors;
 pub use error::{AppendError, Damage, Error, Failure, ReadError};
 pub use intake::{Appended, Counted, Intake, Numbered, Taken};
-pub use journal::{Journal, Resume};
+pub use journal::{Holding, Journal, Resume};
 pub use leases::{Echo, Heard, Leases};
 pub use letters::Letter;
 pub use limits::Limits;

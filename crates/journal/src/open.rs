@@ -154,7 +154,7 @@ fn assemble(
     window: Window,
     free_bytes: u64,
 ) -> Arc<Shared> {
-    let Recovered { catalog, head, own_head, frontier, producers, .. } = recovered;
+    let Recovered { catalog, head, own_head, frontier, bases, producers, .. } = recovered;
     let limits = options.limits.clone();
     let newest = catalog.newest().map(|segment| (segment.end, segment.length));
     let mut seen = past.seen;
@@ -178,6 +178,7 @@ fn assemble(
         own_head,
         frontier: frontier.clone(),
         durable_frontier: frontier.clone(),
+        bases,
         window,
         window_lead,
         producers,

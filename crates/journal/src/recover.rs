@@ -53,6 +53,7 @@ pub(crate) struct Recovered {
     pub(crate) head: Offset,
     pub(crate) own_head: Sequence,
     pub(crate) frontier: Frontier,
+    pub(crate) bases: Frontier,
     pub(crate) newest: Option<Newest>,
     pub(crate) producers: Producers,
 }
@@ -116,6 +117,7 @@ pub(crate) fn recover(
         head: Offset::ZERO,
         own_head: Sequence::ZERO,
         frontier: Frontier::default(),
+        bases: Frontier::default(),
         newest: None,
         producers: Producers::default(),
     };
@@ -270,6 +272,7 @@ impl Recovery<'_> {
             }
         }
         advance(&mut self.recovered.frontier, &self.expected.origin, record);
+        rebase(&mut self.recovered.bases, record);
         if let Some(segment) = self.recovered.catalog.newest_mut() {
             segment.note(record, position, decoded.length as u64);
         }
@@ -352,6 +355,13 @@ pub(crate) fn advance(frontier: &mut Frontier, own: &Origin, record: &Record) {
         && (origin != own || matches!(record.content, Content::Block { .. }))
     {
         frontier.advance(origin, through);
+    }
+}
+
+/// A missed leaves a hole: who is before its end cannot be served over it.
+pub(crate) fn rebase(bases: &mut Frontier, record: &Record) {
+    if let (Content::Missed(_), Some((origin, through))) = (&record.content, record.moves()) {
+        bases.advance(origin, through);
     }
 }
 

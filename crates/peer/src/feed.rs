@@ -1,17 +1,17 @@
 //! Step 4 of the way of one event: one loop for each member that pulls, blocks of this node's
-//! origins from the member's position on, as they are.
+//! origins, and of others that it asks for, from the member's position on, as they are.
 //!
 //! Always holds: blocks of one origin go in order, none below the position that the receiver
-//! named. What is sent may not be durable here yet; the receiver may hold what this node loses in
+//! named; over what is lacking here nothing goes before the receiver has said from where. What is sent may not be durable here yet; the receiver may hold what this node loses in
 //! a crash, and the next start's epoch lies above it. A feed whose receiver stands still holds one
 //! batch.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evermesh_event::{Frontier, NodeName, Origin, Sequence};
+use evermesh_event::{NodeName, Origin, Sequence};
 use evermesh_journal::{Content, Reader, Record};
 use evermesh_proto::v1;
 use evermesh_proto::v1::pull_request::Message as Said;
@@ -24,6 +24,10 @@ use tonic::{Code, Status, Streaming};
 
 use crate::peers::Shared;
 use crate::starts;
+
+mod positions;
+
+use self::positions::Positions;
 
 /// The version of the protocol that this node speaks.
 pub(crate) const VERSION: u32 = 1;
@@ -38,6 +42,9 @@ const CREDIT_BYTES_MAX: u64 = 1 << 30;
 
 /// Sites that may lag at one member; a node serves about as many subscriptions.
 const SITES_MAX: usize = 4096;
+
+/// Origins that one receiver may ask for: as many as a mesh may remember.
+const ORIGINS_MAX: usize = 4096;
 
 type Answers = mpsc::Sender<Result<v1::PullResponse, Status>>;
 
@@ -100,31 +107,27 @@ async fn run(
 struct Feed<'a> {
     shared: &'a Arc<Shared>,
     name: &'a NodeName,
-    /// The nodes whose events are wanted.
-    wanted: BTreeSet<NodeName>,
-    /// Where the receiver is, what is on its way included.
-    positions: Frontier,
+    /// What is wanted, and where the receiver is, what is on its way included.
+    positions: Positions,
     reader: Reader,
     credit: u64,
+    /// What was read and not yet sent: one batch.
+    ready: VecDeque<Message>,
 }
 
 impl<'a> Feed<'a> {
     fn new(shared: &'a Arc<Shared>, name: &'a NodeName, hello: &v1::Hello) -> Self {
         let (journal, node) = (&shared.parts.journal, &shared.parts.node);
-        let mut wanted: BTreeSet<_> =
-            hello.wanted_nodes.iter().filter_map(|node| NodeName::new(node).ok()).collect();
-        if wanted.is_empty() {
-            wanted.insert(node.clone());
-        }
-        let positions = starts::frontier(&hello.frontier);
         let here = journal.frontier();
+        let positions = Positions::new(node, starts::frontier(&hello.frontier));
         let origins = here.iter().map(|(origin, _)| origin).chain([journal.origin()]);
         let places = origins
-            .filter(|origin| wanted.contains(&origin.node))
+            .filter(|origin| origin.node == *node)
             .map(|origin| journal.place_of(origin, positions.get(origin)));
         let after = places.min().unwrap_or_else(|| journal.head());
         let credit = hello.credit_bytes.min(CREDIT_BYTES_MAX);
-        Self { shared, name, wanted, positions, reader: journal.reader(after), credit }
+        let (reader, ready) = (journal.reader(after), VecDeque::new());
+        Self { shared, name, positions, reader, credit, ready }
     }
 
     async fn run(
@@ -135,13 +138,14 @@ impl<'a> Feed<'a> {
     ) -> Result<(), Refusal> {
         let journal = &self.shared.parts.journal;
         let mut durable = journal.durable();
-        let mut ready = Some(Message::Welcome(self.welcome()));
+        self.ready.push_back(Message::Welcome(self.welcome()));
         loop {
             let goodbye = self.shared.goodbye.is_cancelled();
-            if goodbye && ready.is_none() {
+            let sent = self.ready.is_empty();
+            if goodbye && sent {
                 return self.goodbye(answers).await;
             }
-            let wants = ready.is_none() && self.credit > 0;
+            let wants = sent && self.credit > 0;
             tokio::select! {
                 biased;
                 () = taken_over.cancelled() => {
@@ -157,13 +161,13 @@ impl<'a> Feed<'a> {
                     Ok(Some(message)) => self.hear(message),
                     Ok(None) | Err(_) => return Ok(()),
                 },
-                place = answers.reserve(), if ready.is_some() => {
+                place = answers.reserve(), if !sent => {
                     let Ok(place) = place else { return Ok(()) };
-                    place.send(Ok(v1::PullResponse { message: ready.take() }));
+                    place.send(Ok(v1::PullResponse { message: self.ready.pop_front() }));
                 }
                 () = self.shared.goodbye.cancelled(), if !goodbye => {}
                 records = self.reader.next(BATCH_BYTES), if wants => match records {
-                    Ok(records) => ready = self.blocks(&records),
+                    Ok(records) => self.serve(&records),
                     Err(error) => return Err(unreadable(&error)),
                 },
             }
@@ -186,22 +190,49 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// The wanted blocks of these records that lie above the receiver's position.
-    fn blocks(&mut self, records: &[Arc<Record>]) -> Option<Message> {
+    /// The wanted blocks of these records that lie above the receiver's position, and what is
+    /// lacking between them.
+    fn serve(&mut self, records: &[Arc<Record>]) {
         let mut blocks = Vec::new();
         let mut bytes = 0;
         for record in records {
-            let Content::Block { block, .. } = &record.content else { continue };
-            let origin: &Origin = block.origin();
-            if !self.wanted.contains(&origin.node) || block.last() <= self.positions.get(origin) {
-                continue;
+            if let Some(missed) = self.positions.hole(record) {
+                self.send(&mut blocks);
+                let missed = Some(missed.to_proto());
+                self.ready.push_back(Message::Missed(v1::MissedRange { missed }));
+            } else if let Content::Block { block, .. } = &record.content
+                && self.positions.pass(block)
+            {
+                bytes += block.encoded().len() as u64;
+                blocks.push(block.encoded().clone());
             }
-            self.positions.advance(origin, block.last());
-            bytes += block.encoded().len() as u64;
-            blocks.push(block.encoded().clone());
         }
+        self.send(&mut blocks);
         self.credit = self.credit.saturating_sub(bytes);
-        (!blocks.is_empty()).then(|| Message::Blocks(v1::Blocks { blocks }))
+    }
+
+    fn send(&mut self, blocks: &mut Vec<Bytes>) {
+        if !blocks.is_empty() {
+            let blocks = std::mem::take(blocks);
+            self.ready.push_back(Message::Blocks(v1::Blocks { blocks }));
+        }
+    }
+
+    /// Other origins are wanted, or some again: reads on from where the first of them is.
+    fn want(&mut self, want: &v1::Want) {
+        let journal = &self.shared.parts.journal;
+        let wanted = want.origins.iter().filter_map(|of| {
+            let origin = Origin::from_proto(of.origin.as_ref()?).ok()?;
+            Some((origin, Sequence::from_u64(of.sequence)))
+        });
+        let begins = self.positions.want(wanted.take(ORIGINS_MAX).collect());
+        let places = begins.iter().map(|(origin, at)| journal.place_of(origin, *at));
+        if let Some(after) = places.min().filter(|after| *after < self.reader.position()) {
+            self.reader = journal.reader(after);
+        }
+        for (origin, at) in begins {
+            tracing::info!(peer = %self.name, %origin, after = %at, "serves what another numbered");
+        }
     }
 
     fn hear(&mut self, said: v1::PullRequest) {
@@ -226,6 +257,7 @@ impl<'a> Feed<'a> {
                     journal.cursors().applied(self.name.as_str(), stored, lagging);
                 }
             }
+            Some(Said::Want(want)) => self.want(&want),
             // Nothing that this version knows.
             Some(Said::Hello(_)) | None => {}
         }
@@ -236,9 +268,12 @@ impl<'a> Feed<'a> {
         let head = self.shared.parts.journal.head();
         while self.reader.position() < head {
             let Ok(records) = self.reader.next(BATCH_BYTES).await else { break };
-            let message = self.blocks(&records);
-            if message.is_some() && answers.send(Ok(v1::PullResponse { message })).await.is_err() {
-                return Ok(());
+            self.serve(&records);
+            while let Some(message) = self.ready.pop_front() {
+                let message = Some(message);
+                if answers.send(Ok(v1::PullResponse { message })).await.is_err() {
+                    return Ok(());
+                }
             }
         }
         let head = self.shared.parts.journal.durable().borrow().own.as_u64();

@@ -9,10 +9,12 @@
 mod backoff;
 mod dial;
 mod feed;
+mod holes;
 mod link;
 mod members;
 mod peers;
 mod ping;
+mod repair;
 mod service;
 mod starts;
 

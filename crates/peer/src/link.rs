@@ -1,10 +1,10 @@
 //! Step 5 of the way of one event: this node dials a peer, names its frontier, and appends what is
-//! new of what comes.
+//! new of what comes. Where another origin is out of reach, it asks this peer for that too.
 //!
 //! Always holds: a link begins where this node is, so nothing depends on what the peer believes;
 //! whatever ends a link, the next one asks again. One connection for each link, with two streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,7 @@ use evermesh_proto::v1::pull_request::Message;
 use evermesh_proto::v1::pull_response::Message as Heard;
 use evermesh_telemetry::{Span, Station};
 use hyper_util::rt::TokioIo;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -87,11 +87,13 @@ async fn once(shared: &Arc<Shared>, address: &str, backoff: &mut Backoff) -> Str
     backoff.reset();
     shared.members.linked(address, &name);
     tracing::info!(peer = %name, address, "linked");
-    let origin = link.origin.clone();
-    tokio::select! {
-        why = link.run(said) => format!("{name} {why}"),
-        why = ping::ping(shared, &origin, client) => format!("{name} {why}"),
-    }
+    let (origin, echoed) = (link.origin.clone(), Notify::new());
+    let why = tokio::select! {
+        why = link.run(said, &echoed) => format!("{name} {why}"),
+        why = ping::ping(shared, &origin, client, &echoed) => format!("{name} {why}"),
+    };
+    shared.repair.change(|repair| repair.unlinked(&name));
+    why
 }
 
 /// HTTP/2 over one connection; there is no second one behind it.
@@ -130,6 +132,10 @@ struct Link<'a> {
     said: BTreeMap<Origin, Said>,
     /// Bytes that were appended and not yet given back.
     credit_due: u64,
+    /// What the peer was asked for beside its own origin.
+    wanted: BTreeSet<Origin>,
+    /// Whatever it was asked for on this link: blocks of it may still be on their way.
+    asked: BTreeSet<Origin>,
 }
 
 impl<'a> Link<'a> {
@@ -175,16 +181,21 @@ impl<'a> Link<'a> {
             requests,
             said: BTreeMap::new(),
             credit_due: 0,
+            wanted: BTreeSet::new(),
+            asked: BTreeSet::new(),
         };
+        let held = starts::holdings(&welcome.frontier);
+        shared.repair.change(|repair| repair.linked(link.origin.clone(), held));
         Ok((link, said))
     }
 
     /// Takes what comes until the link ends; returns why.
-    async fn run(mut self, mut said: Streaming<v1::PullResponse>) -> String {
+    async fn run(mut self, mut said: Streaming<v1::PullResponse>, echoed: &Notify) -> String {
         let journal = self.shared.parts.journal.clone();
         let (mut durable, mut applied) = (journal.durable(), journal.applied().watch());
+        let mut repair = self.shared.repair.watch();
         let requests = self.requests.clone();
-        let mut due = self.due();
+        let mut due = self.wants().or_else(|| self.due());
         loop {
             tokio::select! {
                 biased;
@@ -202,6 +213,9 @@ impl<'a> Link<'a> {
                     }
                 }
                 () = journal.applied().wait(&mut applied), if due.is_none() => due = self.due(),
+                // Somebody holds something else, or is linked no more.
+                _ = repair.changed(), if due.is_none() => due = self.wants(),
+                () = echoed.notified(), if due.is_none() => due = self.wants(),
                 message = said.message() => {
                     let message = match message {
                         Ok(Some(message)) => message,
@@ -217,6 +231,28 @@ impl<'a> Link<'a> {
                 }
             }
         }
+    }
+
+    /// What this peer is to be asked for, if that is something else than before.
+    fn wants(&mut self) -> Option<Message> {
+        let journal = &self.shared.parts.journal;
+        let wants = self.shared.repair.wants(&self.name, journal.origin(), &journal.frontier());
+        let foreign = wants.origins.keys().filter(|origin| **origin != self.origin);
+        let foreign: BTreeSet<_> = foreign.cloned().collect();
+        if wants.again.is_empty() && foreign == self.wanted {
+            return None;
+        }
+        for origin in foreign.difference(&self.wanted) {
+            tracing::info!(%origin, from = %self.name, "is out of reach: repairs what is lacking");
+        }
+        self.shared.repair.told(&self.name, &wants.again);
+        self.asked.extend(foreign.iter().cloned());
+        self.wanted = foreign;
+        let origins = wants.origins.into_iter().map(|(origin, at)| v1::OriginSequence {
+            origin: Some(origin.to_proto()),
+            sequence: at.as_u64(),
+        });
+        Some(Message::Want(v1::Want { origins: origins.collect() }))
     }
 
     /// What should be said next: the newest watermarks, else credit once it is worth a message.
@@ -259,7 +295,7 @@ impl<'a> Link<'a> {
                 }
                 Ok(())
             }
-            Some(Heard::Missed(range)) => self.miss(range).await,
+            Some(Heard::Missed(range)) => self.lacks(&range),
             Some(Heard::Goodbye(_)) => Err("said goodbye".into()),
             // Nothing that this version knows.
             Some(Heard::Welcome(_)) | None => Ok(()),
@@ -269,7 +305,7 @@ impl<'a> Link<'a> {
     async fn take(&self, encoded: Bytes, arrived: SystemTime) -> Result<(), String> {
         let block = Block::decode(encoded)
             .map_err(|error| format!("sent what is no block: {error}; asks again"))?;
-        if block.origin().node != self.name {
+        if !self.may_send(block.origin()) {
             return Err(format!("sent events of {}, which were not asked for", block.origin()));
         }
         let sampled = block.sampled() && self.shared.parts.spans.enabled();
@@ -291,17 +327,24 @@ impl<'a> Link<'a> {
         }
     }
 
-    async fn miss(&self, range: v1::MissedRange) -> Result<(), String> {
-        let missed = range.missed.as_ref().map(Missed::from_proto);
-        let Some(Ok(missed)) = missed else {
+    fn may_send(&self, origin: &Origin) -> bool {
+        origin.node == self.name || self.asked.contains(origin)
+    }
+
+    /// The peer does not hold what comes next: others are asked before anything is missed.
+    fn lacks(&self, range: &v1::MissedRange) -> Result<(), String> {
+        let Some(Ok(missed)) = range.missed.as_ref().map(Missed::from_proto) else {
             return Err("sent a missed that cannot be read".into());
         };
-        if missed.origin.as_ref().is_none_or(|origin| origin.node != self.name) {
+        let Some(origin) = missed.origin.as_ref().filter(|origin| self.may_send(origin)) else {
             return Err("sent a missed of another node, which was not asked for".into());
-        }
-        tracing::warn!(peer = %self.name, from = %missed.from, through = %missed.through, "missed");
-        let stored = self.shared.parts.journal.miss(missed).await;
-        stored.map(|_| ()).map_err(|error| format!("is not pulled from for now: {error}"))
+        };
+        tracing::info!(
+            peer = %self.name, %origin, from = %missed.from, through = %missed.through,
+            "does not hold what is lacking here"
+        );
+        self.shared.repair.change(|repair| repair.lacks(&self.name, missed));
+        Ok(())
     }
 
     /// The span `evermesh.replicate` of each sampled event: from arrival until it was appended.
@@ -342,7 +385,6 @@ fn hello(shared: &Shared) -> v1::Hello {
         start: Bytes::copy_from_slice(parts.journal.start().id.as_bytes()),
         version: VERSION,
         frontier: starts::of_journal(&parts.journal),
-        wanted_nodes: Vec::new(),
         credit_bytes: parts.credit_bytes,
         members: shared.members.known().into_iter().map(address).collect(),
     }

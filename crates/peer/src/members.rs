@@ -165,6 +165,11 @@ impl Members {
         now.saturating_sub(last_ping) > self.lease + self.lease / 2
     }
 
+    /// Every member that is dialled is linked.
+    pub(crate) fn all_linked(&self) -> bool {
+        self.table().addresses.values().all(|address| address.pulling)
+    }
+
     /// The names and addresses that are known.
     pub(crate) fn known(&self) -> Vec<(Option<NodeName>, String)> {
         let table = self.table();

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dial::Dialer;
+use crate::holes::{Holes, Repairs};
 use crate::link;
 use crate::members::{Members, PeerStatus};
 use crate::service::Mesh;
@@ -54,6 +55,7 @@ pub struct Parts {
 pub(crate) struct Shared {
     pub(crate) parts: Parts,
     pub(crate) members: Members,
+    pub(crate) repair: Repairs,
     pub(crate) refusals: Refusals,
     /// Feeds, so that goodbyes can be waited for.
     pub(crate) feeds: TaskTracker,
@@ -78,6 +80,7 @@ impl Peers {
         let shared = Arc::new(Shared {
             parts,
             members,
+            repair: Repairs::default(),
             refusals: Refusals::default(),
             feeds: TaskTracker::new(),
             goodbye: CancellationToken::new(),
@@ -126,10 +129,14 @@ impl Run {
         // One timer for all members.
         let mut tick = tokio::time::interval(self.0.parts.lease / 4);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut holes = Holes::default();
         loop {
             tokio::select! {
                 () = drain.cancelled() => break,
-                _ = tick.tick() => self.0.members.suspend_silent(self.0.parts.clock.boot()),
+                _ = tick.tick() => {
+                    self.0.members.suspend_silent(self.0.parts.clock.boot());
+                    holes.look(&self.0).await;
+                }
             }
         }
         while links.join_next().await.is_some() {}

@@ -1,7 +1,7 @@
 //! Pings and echoes, on a stream of their own. The receiver of blocks pings; whoever serves them
 //! answers, and knows from it that the receiver is there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use evermesh_event::{NodeName, Origin, Sequence, StartId};
 use evermesh_journal::Echo;
 use evermesh_proto::v1;
 use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::peers::Shared;
+use crate::starts;
 
 /// Echoes between the loop and the connection.
 const ECHOES_MAX: usize = 2;
@@ -35,6 +36,7 @@ pub(crate) fn answer(
     let (echoes, stream) = mpsc::channel(ECHOES_MAX);
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
+        let mut told = BTreeMap::new();
         while let Ok(Some(ping)) = said.message().await {
             let (parts, journal) = (&shared.parts, &shared.parts.journal);
             shared.members.pinged(&name, parts.clock.boot());
@@ -43,7 +45,7 @@ pub(crate) fn answer(
                 start: Bytes::copy_from_slice(journal.start().id.as_bytes()),
                 head: journal.own_head().as_u64(),
                 durable_head: journal.durable().borrow().own.as_u64(),
-                bases: Vec::new(),
+                held: starts::changes(&mut told, journal.holdings()),
                 members: Vec::new(),
             };
             if echoes.send(Ok(echo)).await.is_err() {
@@ -59,6 +61,7 @@ pub(crate) async fn ping(
     shared: &Shared,
     origin: &Origin,
     mut client: MeshServiceClient<Channel>,
+    echoed: &Notify,
 ) -> String {
     let lease = shared.parts.lease;
     let (pings, stream) = mpsc::channel(PINGS_MAX);
@@ -87,6 +90,8 @@ pub(crate) async fn ping(
                         heard = Instant::now();
                         note_head(shared, origin, &echo);
                         sent.echoed(shared, origin, &echo);
+                        shared.repair.holds(&origin.node, starts::held(&echo.held));
+                        echoed.notify_one();
                     }
                     Ok(None) => return "ended".into(),
                     Err(status) => return format!("ended: {}", status.message()),

@@ -1,8 +1,10 @@
 //! Frontiers and starts, from the journal to messages and back.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use evermesh_event::{Epoch, Frontier, Origin, Sequence, StartId};
-use evermesh_journal::Journal;
+use evermesh_journal::{Holding, Journal};
 use evermesh_proto::v1;
 
 /// Through where nothing is lacking here of each origin, with the starts that were seen.
@@ -19,12 +21,47 @@ pub(crate) fn of_journal(journal: &Journal) -> Vec<v1::OriginFrontier> {
     };
     let mut frontier = journal.frontier();
     frontier.advance(journal.origin(), Sequence::ZERO);
+    let holdings = journal.holdings();
     let of = |(origin, at): (&Origin, Sequence)| v1::OriginFrontier {
         origin: Some(origin.to_proto()),
         sequence: at.as_u64(),
         starts: seen(origin),
+        base: holdings.get(origin).copied().unwrap_or_default().base.as_u64(),
     };
     frontier.iter().map(of).collect()
+}
+
+/// What a peer said to hold when it welcomed.
+pub(crate) fn holdings(sent: &[v1::OriginFrontier]) -> BTreeMap<Origin, Holding> {
+    let of = |sent: &v1::OriginFrontier| held_of(sent.origin.as_ref(), sent.base, sent.sequence);
+    sent.iter().filter_map(of).collect()
+}
+
+/// What a peer said to hold since.
+pub(crate) fn held(sent: &[v1::OriginHeld]) -> BTreeMap<Origin, Holding> {
+    let of = |sent: &v1::OriginHeld| held_of(sent.origin.as_ref(), sent.base, sent.through);
+    sent.iter().filter_map(of).collect()
+}
+
+fn held_of(origin: Option<&v1::Origin>, base: u64, through: u64) -> Option<(Origin, Holding)> {
+    let (base, through) = (Sequence::from_u64(base), Sequence::from_u64(through));
+    Some((Origin::from_proto(origin?).ok()?, Holding { base, through }))
+}
+
+/// What is held otherwise than was told before.
+pub(crate) fn changes(
+    told: &mut BTreeMap<Origin, Holding>,
+    holdings: BTreeMap<Origin, Holding>,
+) -> Vec<v1::OriginHeld> {
+    let other = holdings.iter().filter(|(origin, holding)| told.get(origin) != Some(holding));
+    let of = |(origin, holding): (&Origin, &Holding)| v1::OriginHeld {
+        origin: Some(origin.to_proto()),
+        base: holding.base.as_u64(),
+        through: holding.through.as_u64(),
+    };
+    let changed = other.map(of).collect();
+    *told = holdings;
+    changed
 }
 
 /// A frontier that another node sent. Origins that cannot be read are as if never met.

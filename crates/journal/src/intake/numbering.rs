@@ -15,7 +15,7 @@ use crate::error::AppendError;
 use crate::producers::{self, Highest, Producers};
 use crate::record::format::{self, Publishers};
 use crate::record::{Content, Missed, Record};
-use crate::recover::advance;
+use crate::recover::{advance, rebase};
 use crate::shared::Shared;
 use crate::space::{Space, Use};
 
@@ -49,6 +49,8 @@ pub(crate) struct Numbering {
     pub(crate) own_head: Sequence,
     pub(crate) frontier: Frontier,
     pub(crate) durable_frontier: Frontier,
+    /// The end of the last hole in what is held of each origin: whoever is there can be served.
+    pub(crate) bases: Frontier,
     pub(crate) window: DedupeWindow,
     /// What the window's time is ahead of the clock, so that ids of former starts have an age.
     pub(crate) window_lead: Duration,
@@ -171,7 +173,12 @@ impl Numbering {
         &mut self,
         shared: &Shared,
         mut missed: Missed,
-    ) -> Result<Offset, AppendError> {
+    ) -> Result<Option<Offset>, AppendError> {
+        let passed = missed.through > Sequence::ZERO
+            && missed.origin.as_ref().is_some_and(|of| self.frontier.get(of) >= missed.through);
+        if passed {
+            return Ok(None);
+        }
         self.numbers_left(1)?;
         self.space.check(Use::Reserve, RECORD_OVERHEAD_BYTES as u64)?;
         if missed.to_proto().encoded_len() > MISSED_BYTES_MAX {
@@ -180,7 +187,7 @@ impl Numbering {
         if missed.cause == v1::MissedCause::Unspecified {
             tracing::warn!(?missed, "a missed without a cause");
         }
-        Ok(self.show(shared, Content::Missed(missed), Publishers::new()))
+        Ok(Some(self.show(shared, Content::Missed(missed), Publishers::new())))
     }
 
     /// Gives the next offsets to what comes, shows it to readers, and queues it for the writer.
@@ -190,6 +197,7 @@ impl Numbering {
         self.last_offset = record.end();
         self.head = record.end();
         advance(&mut self.frontier, &self.origin, &record);
+        rebase(&mut self.bases, &record);
         let length = format::length(&record, &publishers);
         let begins = self.space.place(u64::try_from(length).unwrap_or(u64::MAX));
         let taken_ms = shared.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();

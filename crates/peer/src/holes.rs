@@ -1,0 +1,98 @@
+//! The rule of repair at work: shared by all links, and the one place where a hole is given up.
+//!
+//! A hole that no linked member can fill is stored as missed. While a member that was configured is
+//! not linked, it is waited for a moment: it may hold what is lacking.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use evermesh_event::{Frontier, NodeName, Origin};
+use evermesh_journal::{Holding, Missed};
+use tokio::sync::watch;
+
+use crate::peers::Shared;
+use crate::repair::{Repair, Wants};
+
+/// How many leases a member that is not linked is waited for: a restart takes less.
+const GRACE_LEASES: u32 = 2;
+
+/// What is known of every link for repair.
+#[derive(Debug)]
+pub(crate) struct Repairs {
+    table: Mutex<Repair>,
+    /// Counts changes that may matter to other links. Links hold the other end.
+    version: watch::Sender<u64>,
+}
+
+impl Default for Repairs {
+    fn default() -> Self {
+        let (version, _) = watch::channel(0);
+        Self { table: Mutex::default(), version }
+    }
+}
+
+impl Repairs {
+    /// Changes something, and lets every link look at what it wants.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Repair)) {
+        change(&mut self.table());
+        self.version.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    /// A peer told what it holds. Each link looks for itself, when it is told.
+    pub(crate) fn holds(&self, name: &NodeName, held: BTreeMap<Origin, Holding>) {
+        if !held.is_empty() {
+            self.table().holds(name, held);
+        }
+    }
+
+    pub(crate) fn told(&self, name: &NodeName, origins: &BTreeSet<Origin>) {
+        self.table().told(name, origins);
+    }
+
+    pub(crate) fn wants(&self, name: &NodeName, own: &Origin, here: &Frontier) -> Wants {
+        self.table().wants(name, own, here)
+    }
+
+    /// Counts up with each change.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Repair> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The holes that nobody who is linked can fill, and since when.
+#[derive(Debug, Default)]
+pub(crate) struct Holes(BTreeMap<Origin, Duration>);
+
+impl Holes {
+    /// Gives up what stays lacking: stored as missed, before anything later.
+    pub(crate) async fn look(&mut self, shared: &Shared) {
+        let (journal, now) = (&shared.parts.journal, shared.parts.clock.boot());
+        let holes = shared.repair.table().holes(&journal.frontier());
+        self.0.retain(|origin, _| holes.iter().any(|hole| hole.origin.as_ref() == Some(origin)));
+        let grace = shared.parts.lease * GRACE_LEASES;
+        for missed in holes {
+            let Some(origin) = missed.origin.clone() else { continue };
+            let since = *self.0.entry(origin.clone()).or_insert(now);
+            let waits = !shared.members.all_linked() && now.saturating_sub(since) < grace;
+            if !waits {
+                give_up(shared, &origin, missed).await;
+            }
+        }
+    }
+}
+
+async fn give_up(shared: &Shared, origin: &Origin, missed: Missed) {
+    tracing::warn!(
+        %origin, from = %missed.from, through = %missed.through, cause = missed.cause.as_str_name(),
+        "no member that is reachable holds these events: subscriptions are told that they missed them"
+    );
+    match shared.parts.journal.miss(missed).await {
+        Ok(_) => shared.repair.change(|_| {}),
+        Err(error) => tracing::warn!(%origin, %error, "cannot store what was missed; tries again"),
+    }
+}
