@@ -25,6 +25,8 @@ const LIMITS: Limits = Limits {
     unwritten_bytes_max: 2 * 1024 * 1024,
     max_bytes: 256 * 1024 * 1024,
     reserve_bytes: 16 * 1024 * 1024,
+    keep_at_least: Duration::from_secs(600),
+    max_age: Duration::from_secs(7 * 24 * 60 * 60),
 };
 
 pub(crate) struct World {

@@ -68,6 +68,7 @@ pub struct Block {
     count: u32,
     kinds: Vec<v1::BlockKind>,
     sampled: bool,
+    coalesced: bool,
 }
 
 impl Block {
@@ -119,6 +120,7 @@ impl Block {
             count: header.count,
             kinds: header.kinds,
             sampled: header.sampled,
+            coalesced: header.coalesced,
         };
         block.first = block.check_entries()?;
         Ok(block)
@@ -141,6 +143,10 @@ impl Block {
         }
         if count != self.count || at > self.last {
             return Err(BlockError::Entries("there are more or fewer"));
+        }
+        if self.coalesced && first.is_none() {
+            // Only its watermark is left.
+            return Ok(self.last);
         }
         first.ok_or(BlockError::Entries("there is none"))
     }
@@ -203,6 +209,19 @@ impl Block {
     #[must_use]
     pub const fn sampled(&self) -> bool {
         self.sampled
+    }
+
+    /// Entries were left out of it, because newer events replace them.
+    #[must_use]
+    pub const fn coalesced(&self) -> bool {
+        self.coalesced
+    }
+
+    /// The same block without some of its entries, for whoever is at `previous` or beyond: bytes of
+    /// what stays, and its watermark, are as they were.
+    #[must_use]
+    pub fn coalesce(&self, previous: Sequence, stays: impl Fn(&EntryView) -> bool) -> Self {
+        builder::coalesce(self, previous, stays)
     }
 
     /// The entries, in order.

@@ -13,6 +13,8 @@ use evermesh_event::world::Clock;
 use evermesh_event::{Frontier, Origin, Sequence};
 use tokio::sync::watch;
 
+use crate::cuts::Reaches;
+
 /// What was acknowledged here. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Applied(Arc<Inner>);
@@ -99,6 +101,17 @@ impl Applied {
             }
         }
         lagging.into_iter().collect()
+    }
+
+    /// Every subscription and durable name is past all of these records.
+    pub(crate) fn past(&self, reaches: &Reaches) -> bool {
+        let mut table = self.table();
+        table.expire(self.0.clock.boot());
+        let live = table.held.values().filter(|held| !held.ended);
+        let past = |held: &Held| {
+            reaches.iter().all(|(origin, reach)| held.through.get(origin) >= reach.through)
+        };
+        live.into_iter().all(past)
     }
 
     /// Counts up with each change: ask [`Applied::lagging`] again.

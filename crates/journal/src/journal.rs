@@ -142,6 +142,10 @@ impl Journal {
     /// meet others too.
     #[must_use]
     pub fn place_of(&self, origin: &Origin, sequence: Sequence) -> Offset {
+        let cut = self.0.cuts().place_of(origin, sequence);
+        if let Some(place) = cut {
+            return place;
+        }
         let in_tail = self.0.tail().place_of(origin, sequence);
         if let Some(place) = in_tail {
             return place;
@@ -152,9 +156,13 @@ impl Journal {
 
     /// Everything after this offset is held.
     #[must_use]
-    pub const fn oldest(&self) -> Offset {
-        // Nothing is cut yet.
-        Offset::ZERO
+    pub fn oldest(&self) -> Offset {
+        self.0.cuts().end
+    }
+
+    /// A member said through where it lacks nothing: what it is past need not be kept for it.
+    pub fn note_holds(&self, member: &str, here: &Frontier) {
+        self.0.needs().note(member, here);
     }
 
     /// Where a resume token leads. One of a former start past its durable end leads to that end:

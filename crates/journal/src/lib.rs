@@ -11,11 +11,13 @@
 //! - [`Storage`] is the disk as an argument: a [`Directory`] in production,
 //!   [`simulated::MemoryDisk`] in simulation.
 //!
-//! The format on disk is written down in `docs/journal-format.md`. Deliberately absent: retention
-//! and coalescing, healing of damage from peers, and everything about who may publish or subscribe.
+//! The format on disk is written down in `docs/journal-format.md`. Deliberately absent: healing of
+//! damage from peers, and everything about who may publish or subscribe.
 
 mod applied;
+mod coalesce;
 mod cursors;
+mod cuts;
 mod error;
 mod intake;
 mod journal;
@@ -24,11 +26,13 @@ mod letters;
 mod limits;
 mod members;
 mod names;
+mod needs;
 mod open;
 mod producers;
 mod reader;
 mod record;
 mod recover;
+mod retain;
 mod segment;
 mod shared;
 pub mod simulated;

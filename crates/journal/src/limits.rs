@@ -1,5 +1,7 @@
 //! The limits of one journal, each with its reason.
 
+use std::time::Duration;
+
 use crate::error::Error;
 
 /// The smallest segment: below it, headers and half-empty ends would be most of the disk.
@@ -29,6 +31,10 @@ pub struct Limits {
     /// Of `max_bytes`, and of the free space of the file system, what publishes leave to received
     /// events and to what is missed.
     pub reserve_bytes: u64,
+    /// What everybody is past is kept for so long, for resume tokens.
+    pub keep_at_least: Duration,
+    /// What is older is cut, whoever lacks it.
+    pub max_age: Duration,
 }
 
 impl Default for Limits {
@@ -39,6 +45,8 @@ impl Default for Limits {
             unwritten_bytes_max: 16 * 1024 * 1024,
             max_bytes: 4 * 1024 * 1024 * 1024,
             reserve_bytes: 2 * SEGMENT_BYTES_DEFAULT,
+            keep_at_least: Duration::from_secs(10 * 60),
+            max_age: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }

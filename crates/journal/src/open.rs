@@ -22,6 +22,7 @@ use crate::letters::Letters;
 use crate::limits::Limits;
 use crate::members::Members;
 use crate::names::Names;
+use crate::producers::Producers;
 use crate::recover::{Expected, Recovered, Window, recover};
 use crate::shared::{Bell, Durable, Shared, Stage};
 use crate::space::Space;
@@ -74,7 +75,12 @@ impl Journal {
             window_age(),
         );
         let expected = Expected::new(origin.clone(), &past.starts);
-        let mut recovered = recover(storage, &expected, &mut window)?;
+        let producers =
+            past.producers.iter().fold(Producers::default(), |mut all, (key, highest)| {
+                all.note(key, highest.counter, highest.sequence);
+                all
+            });
+        let mut recovered = recover(storage, &expected, &mut window, &past.cuts, producers)?;
         let former = end_of_former(&past, &recovered);
         let start = next_start(&past, random)?;
         state
@@ -199,6 +205,9 @@ fn assemble(
         numbering: Mutex::new(numbering),
         tail: Mutex::new(Tail::new(limits.tail_bytes, head, frontier)),
         catalog: RwLock::new(catalog),
+        cuts: RwLock::new(past.cuts),
+        needs: Mutex::default(),
+        began: (options.clock.wall(), options.clock.boot()),
         starts: Mutex::new(Starts::new(seen)),
         head: watch::Sender::new(head),
         durable,

@@ -64,7 +64,7 @@ impl Reader {
                 Found::Records(records) => return Ok(self.passed(records)),
                 Found::OnDisk { through } => {
                     let (records, open) = self.read(through, bytes_max).await?;
-                    self.open = Some(open);
+                    self.open = open;
                     return Ok(self.passed_on_disk(records));
                 }
                 Found::AtHead => self.wait().await?,
@@ -83,7 +83,7 @@ impl Reader {
             Found::OnDisk { through } if self.shared.storage.immediate() => {
                 let plan = self.plan(through, bytes_max);
                 let (records, open) = plan.read()?;
-                self.open = Some(open);
+                self.open = open;
                 Ok(Some(self.passed_on_disk(records)))
             }
             Found::OnDisk { .. } => Ok(None),
@@ -127,7 +127,7 @@ impl Reader {
         &self,
         through: Offset,
         bytes_max: usize,
-    ) -> Result<(Vec<Arc<Record>>, Open), ReadError> {
+    ) -> Result<(Vec<Arc<Record>>, Option<Open>), ReadError> {
         let plan = self.plan(through, bytes_max);
         if self.shared.storage.immediate() {
             return plan.read();
@@ -154,12 +154,16 @@ struct Plan {
 impl Plan {
     /// At least one record. What is asked for may begin behind the last record of a segment: then
     /// the next one is opened.
-    fn read(mut self) -> Result<(Vec<Arc<Record>>, Open), ReadError> {
+    fn read(mut self) -> Result<(Vec<Arc<Record>>, Option<Open>), ReadError> {
         loop {
+            let lost = self.shared.cuts().missed_after(self.after);
+            if !lost.is_empty() {
+                return Ok((lost, None));
+            }
             let mut open = self.open_place()?;
             let records = self.read_segment(&mut open)?;
             if !records.is_empty() {
-                return Ok((records, open));
+                return Ok((records, Some(open)));
             }
             self.open = Some(open);
         }
@@ -199,13 +203,13 @@ impl Plan {
         let place = {
             let catalog = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner);
             match &self.open {
-                Some(open) => catalog.go_on(open.place),
+                Some(open) => catalog.go_on(open.place).or_else(|| catalog.locate(self.after)),
                 None => catalog.locate(self.after),
             }
         };
         let place = place.ok_or_else(|| self.lacking())?;
         match &self.open {
-            Some(open) if open.place.segment == place.segment => {
+            Some(open) if open.place.is_same_file(&place) => {
                 Ok(Open { file: Arc::clone(&open.file), place })
             }
             _ => {

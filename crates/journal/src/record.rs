@@ -5,6 +5,8 @@
 
 pub(crate) mod format;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use evermesh_event::block::EntryView;
 use evermesh_event::{Block, NameError, Offset, Origin, Sequence};
@@ -17,6 +19,17 @@ pub struct Record {
     pub offset: Offset,
     /// What it holds.
     pub content: Content,
+    /// Where it was coalesced: which of its offsets are left.
+    pub(crate) kept: Option<Arc<Kept>>,
+}
+
+/// The places of a coalesced record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The last offset that it stands for.
+    pub(crate) end: Offset,
+    /// Of each entry of the block, from the record's first offset on.
+    pub(crate) places: Vec<u32>,
 }
 
 /// What a record holds.
@@ -50,9 +63,18 @@ pub struct Missed {
 }
 
 impl Record {
+    /// A record whose entries have offsets that follow by one.
+    #[must_use]
+    pub const fn new(offset: Offset, content: Content) -> Self {
+        Self { offset, content, kept: None }
+    }
+
     /// The offset of its last taken entry.
     #[must_use]
     pub fn end(&self) -> Offset {
+        if let Some(kept) = &self.kept {
+            return kept.end;
+        }
         self.offset.plus(u64::from(self.span()) - 1).unwrap_or(self.offset)
     }
 
@@ -89,9 +111,18 @@ impl Record {
             Content::Missed(_) => (None, 0),
         };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let first = self.offset;
-        let offsets = (0..).map_while(move |n| first.plus(n));
+        let (first, kept) = (self.offset, self.kept.clone());
+        let offsets = (0..).map_while(move |n: usize| match &kept {
+            Some(kept) => first.plus(u64::from(*kept.places.get(n + skip)?)),
+            None => first.plus(n as u64),
+        });
         offsets.zip(entries.into_iter().flatten().skip(skip))
+    }
+
+    /// Its entries have offsets that follow by one.
+    #[must_use]
+    pub const fn contiguous(&self) -> bool {
+        self.kept.is_none()
     }
 
     /// The same record without what lies at or before an offset within it.
@@ -99,6 +130,13 @@ impl Record {
         let passed = after.as_u64().saturating_sub(self.offset.as_u64()).saturating_add(1);
         let passed = u32::try_from(passed).unwrap_or(u32::MAX);
         let mut record = self.clone();
+        if let Some(kept) = &self.kept {
+            let before = kept.places.iter().filter(|place| **place < passed).count();
+            if let Content::Block { skip, .. } = &mut record.content {
+                *skip = u32::try_from(before).unwrap_or(u32::MAX).max(*skip);
+            }
+            return record;
+        }
         if let Content::Block { skip, .. } = &mut record.content {
             *skip = skip.saturating_add(passed);
             record.offset = self.offset.plus(u64::from(passed)).unwrap_or(self.offset);

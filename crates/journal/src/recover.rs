@@ -14,12 +14,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use evermesh_event::world::Clock;
 use evermesh_event::{DedupeWindow, Epoch, Frontier, Offset, Origin, Sequence};
 
+use crate::cuts::Cuts;
 use crate::error::{Damage, Error};
 use crate::producers::{self, Producers};
 use crate::record::format::{DecodeError, Decoded};
 use crate::record::{Content, Record};
 use crate::segment::scan::Scan;
-use crate::segment::{Catalog, HEADER_BYTES, Header, HeaderError, Segment, VERSION};
+use crate::segment::{Catalog, HEADER_BYTES, Header, HeaderError, Noted, Segment, VERSION};
 use crate::state::FormerStart;
 use crate::storage::{SegmentFile, Storage};
 use crate::writer::Newest;
@@ -111,18 +112,26 @@ pub(crate) fn recover(
     storage: &Arc<dyn Storage>,
     expected: &Expected,
     window: &mut Window,
+    cuts: &Cuts,
+    producers: Producers,
 ) -> Result<Recovered, Error> {
+    let cut = cuts.frontier();
     let recovered = Recovered {
         catalog: Catalog::default(),
-        head: Offset::ZERO,
-        own_head: Sequence::ZERO,
-        frontier: Frontier::default(),
-        bases: Frontier::default(),
+        head: cuts.end,
+        own_head: cut.get(&expected.origin),
+        frontier: cut.clone(),
+        bases: cut,
         newest: None,
-        producers: Producers::default(),
+        producers,
     };
     let mut recovery = Recovery { storage, expected, window, recovered, proven: expected.floor };
     let firsts = storage.segments().map_err(|error| recovery.refused("list segments", error))?;
+    let (cut, firsts): (Vec<_>, Vec<_>) = firsts.into_iter().partition(|first| *first <= cuts.end);
+    for first in cut {
+        let removed = storage.remove_segment(first).and_then(|()| storage.sync_directory());
+        removed.map_err(|error| recovery.refused("remove a segment that was cut", error))?;
+    }
     let count = firsts.len();
     for (number, first) in firsts.into_iter().enumerate() {
         recovery.segment(first, number + 1 == count)?;
@@ -274,7 +283,13 @@ impl Recovery<'_> {
         advance(&mut self.recovered.frontier, &self.expected.origin, record);
         rebase(&mut self.recovered.bases, record);
         if let Some(segment) = self.recovered.catalog.newest_mut() {
-            segment.note(record, position, decoded.length as u64);
+            segment.note(&Noted {
+                record,
+                position,
+                length: decoded.length as u64,
+                publishers: &decoded.publishers,
+                taken: Duration::from_millis(decoded.taken_ms),
+            });
         }
     }
 

@@ -8,11 +8,15 @@ mod header;
 pub(crate) mod scan;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use evermesh_event::{Offset, Origin, Sequence};
 
 pub(crate) use self::header::{HEADER_BYTES, Header, HeaderError, VERSION};
-use crate::record::Record;
+use crate::cuts::Reaches;
+use crate::producers::{self, Highest};
+use crate::record::{Content, Record};
 
 /// One point for so many bytes: a lagging reader reads at most this in vain, and 4 GiB take 65 536
 /// points.
@@ -35,7 +39,27 @@ pub(crate) struct Segment {
     pub(crate) length: u64,
     /// Where its last durable record ends.
     pub(crate) end: u64,
+    /// The last offset in it.
+    pub(crate) last: Offset,
+    /// How far each origin gets in it.
+    pub(crate) reaches: Reaches,
+    /// The highest counter of each producer in it, and that event.
+    pub(crate) producers: BTreeMap<Arc<str>, Highest>,
+    /// When its last record was taken, by the journal's own time.
+    pub(crate) taken: Duration,
+    /// What newer events replace was left out of it already, as far as it was then.
+    pub(crate) coalesced: bool,
     points: Vec<Point>,
+}
+
+/// A record of a segment, where it lies, and what stands beside it.
+#[derive(Debug)]
+pub(crate) struct Noted<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) position: u64,
+    pub(crate) length: u64,
+    pub(crate) publishers: &'a [(Arc<str>, u32)],
+    pub(crate) taken: Duration,
 }
 
 /// A stretch of records.
@@ -60,13 +84,43 @@ pub(crate) struct Place {
     pub(crate) end: u64,
 }
 
+impl Place {
+    /// Both lie in one file.
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        self.segment == other.segment && self.marker == other.marker
+    }
+}
+
 impl Segment {
-    pub(crate) const fn new(first: Offset, marker: u32, length: u64) -> Self {
-        Self { first, marker, length, end: HEADER_BYTES, points: Vec::new() }
+    pub(crate) fn new(first: Offset, marker: u32, length: u64) -> Self {
+        Self {
+            first,
+            marker,
+            length,
+            end: HEADER_BYTES,
+            last: Offset::ZERO,
+            reaches: Reaches::default(),
+            producers: BTreeMap::new(),
+            taken: Duration::ZERO,
+            coalesced: false,
+            points: Vec::new(),
+        }
     }
 
-    /// The next record lies there and takes so many bytes.
-    pub(crate) fn note(&mut self, record: &Record, position: u64, length: u64) {
+    /// The next record.
+    pub(crate) fn note(&mut self, noted: &Noted<'_>) {
+        let Noted { record, position, length, publishers, taken } = *noted;
+        self.last = record.end();
+        self.taken = self.taken.max(taken);
+        self.reaches.note(record);
+        if let Content::Block { block, .. } = &record.content {
+            for (text, _) in publishers.iter().filter(|(_, count)| *count == 0) {
+                if let Some((key, counter)) = producers::decode(text) {
+                    let highest = Highest { counter, sequence: block.last() };
+                    self.producers.insert(key.into(), highest);
+                }
+            }
+        }
         let here = |point: &Point| position < point.position + POINT_BYTES;
         if !self.points.last().is_some_and(here) {
             let reaches = BTreeMap::new();
@@ -100,6 +154,30 @@ impl Catalog {
         self.segments.last()
     }
 
+    /// All but the one that is written, oldest first.
+    pub(crate) fn sealed(&self) -> &[Segment] {
+        self.segments.split_last().map(|(_, sealed)| sealed).unwrap_or_default()
+    }
+
+    /// The oldest is no more.
+    pub(crate) fn remove_oldest(&mut self) {
+        self.segments.drain(..self.segments.len().min(1));
+    }
+
+    /// Another file has the place of a segment.
+    pub(crate) fn replace(&mut self, segment: Segment) {
+        if let Some(place) = self.segments.iter_mut().find(|held| held.first == segment.first) {
+            *place = segment;
+        }
+    }
+
+    /// It was looked at, and nothing is to be gained.
+    pub(crate) fn mark_coalesced(&mut self, first: Offset) {
+        if let Some(segment) = self.segments.iter_mut().find(|held| held.first == first) {
+            segment.coalesced = true;
+        }
+    }
+
     /// What all files take.
     pub(crate) fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.length).sum()
@@ -122,7 +200,8 @@ impl Catalog {
     pub(crate) fn go_on(&self, place: Place) -> Option<Place> {
         let behind = self.segments.partition_point(|segment| segment.first <= place.segment);
         let segment = self.segments.get(behind.checked_sub(1)?)?;
-        if segment.first != place.segment {
+        // It may have been cut, or coalesced: then the place is another one.
+        if segment.first != place.segment || segment.marker != place.marker {
             return None;
         }
         if place.position < segment.end {

@@ -1,8 +1,12 @@
 //! What the handle, the writer and the readers share, and in which order locks are taken:
-//! numbering, then tail or catalog.
+//! numbering, then cuts, then tail or
+//! catalog.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evermesh_event::world::Clock;
 use evermesh_event::{Offset, Origin, Sequence, Start};
@@ -10,12 +14,14 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::applied::Applied;
 use crate::cursors::Cursors;
+use crate::cuts::Cuts;
 use crate::intake::numbering::Numbering;
 use crate::leases::Leases;
 use crate::letters::Letters;
 use crate::limits::Limits;
 use crate::members::Members;
 use crate::names::Names;
+use crate::needs::Needs;
 use crate::segment::Catalog;
 use crate::starts::Starts;
 use crate::state::FormerStart;
@@ -56,6 +62,11 @@ pub(crate) struct Shared {
     pub(crate) numbering: Mutex<Numbering>,
     pub(crate) tail: Mutex<Tail>,
     pub(crate) catalog: RwLock<Catalog>,
+    /// What is no more. Changed by the writer, before the catalog.
+    pub(crate) cuts: RwLock<Cuts>,
+    pub(crate) needs: Mutex<Needs>,
+    /// The wall clock's time when this start began, and the other clock's.
+    pub(crate) began: (SystemTime, Duration),
     pub(crate) starts: Mutex<Starts>,
     /// Readers hold the other end.
     pub(crate) head: watch::Sender<Offset>,
@@ -82,6 +93,26 @@ impl Shared {
 
     pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn cuts(&self) -> RwLockReadGuard<'_, Cuts> {
+        self.cuts.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn cuts_mut(&self) -> RwLockWriteGuard<'_, Cuts> {
+        self.cuts.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn needs(&self) -> MutexGuard<'_, Needs> {
+        self.needs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The journal's own time, by which records age: the wall clock's when this start began, and
+    /// from then on the other clock's, so that a wall clock that jumps ages nothing.
+    pub(crate) fn now(&self) -> Duration {
+        let (wall, boot) = self.began;
+        let began = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        began + self.clock.boot().saturating_sub(boot)
     }
 
     pub(crate) fn starts(&self) -> MutexGuard<'_, Starts> {

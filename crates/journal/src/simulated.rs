@@ -53,6 +53,7 @@ struct Disk {
 enum Name {
     State,
     Segment(Offset),
+    Replacement(Offset),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -292,7 +293,7 @@ impl Storage for MemoryDisk {
         let segments = disk.files.iter().filter(|(_, file)| !file.unlinked);
         let firsts = segments.filter_map(|(name, _)| match name {
             Name::Segment(first) => Some(*first),
-            Name::State => None,
+            Name::State | Name::Replacement(_) => None,
         });
         Ok(firsts.collect())
     }
@@ -315,6 +316,24 @@ impl Storage for MemoryDisk {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(Arc::new(self.open(name)))
+    }
+
+    fn create_replacement(&self, first: Offset) -> io::Result<Arc<dyn SegmentFile>> {
+        let mut disk = self.disk();
+        disk.may_write()?;
+        let name = Name::Replacement(first);
+        disk.files.insert(name, Contents::default());
+        drop(disk);
+        Ok(Arc::new(self.open(name)))
+    }
+
+    fn replace_segment(&self, first: Offset) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.may_write()?;
+        disk.may_sync()?;
+        let file = disk.files.remove(&Name::Replacement(first)).ok_or(io::ErrorKind::NotFound)?;
+        disk.files.insert(Name::Segment(first), Contents { linked: true, ..file });
+        Ok(())
     }
 
     fn remove_segment(&self, first: Offset) -> io::Result<()> {

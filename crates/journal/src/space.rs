@@ -101,6 +101,18 @@ impl Space {
         self.free_bytes = free_bytes.saturating_sub(self.planned_bytes);
     }
 
+    /// Segments take so much less.
+    pub(crate) const fn freed(&mut self, bytes: u64) {
+        self.used_bytes = self.used_bytes.saturating_sub(bytes);
+        self.free_bytes = self.free_bytes.saturating_add(bytes);
+    }
+
+    /// With so many segments more, publishes would be refused because of `max_bytes`.
+    pub(crate) const fn is_pressed(&self, segments: u64) -> bool {
+        let more = segments * self.segment_bytes + self.reserve_bytes;
+        self.used_bytes + more > self.max_bytes
+    }
+
     /// What all segments take.
     pub(crate) const fn used_bytes(&self) -> u64 {
         self.used_bytes

@@ -10,13 +10,16 @@ use bytes::{Buf as _, BufMut as _};
 use evermesh_event::{Epoch, JournalId, NodeName, Offset, Origin, Sequence, Start, StartId};
 use redb::{BackendError, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
+use crate::cuts::Cuts;
 use crate::error::Error;
 use crate::letters::Letter;
 use crate::members::KnownMember;
 use crate::names::Name;
+use crate::producers::Highest;
 use crate::starts::{SeenStart, SeenStarts};
 use crate::storage::Storage;
 
+mod cuts;
 mod places;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -63,6 +66,9 @@ pub(crate) struct Past {
     pub(crate) members: BTreeMap<String, KnownMember>,
     pub(crate) names: BTreeMap<String, Name>,
     pub(crate) letters: Vec<Letter>,
+    pub(crate) cuts: Cuts,
+    /// Counters of producers, as far as their records were cut.
+    pub(crate) producers: BTreeMap<String, Highest>,
 }
 
 /// The open database.
@@ -134,6 +140,7 @@ impl State {
             Err(error) => return Err(error.into()),
         }
         (past.names, past.letters) = places::load(&read)?;
+        (past.cuts, past.producers) = cuts::load(&read)?;
         Ok(past)
     }
 

@@ -45,6 +45,19 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// If there is none, or the disk refuses.
     fn open_segment(&self, first: Offset) -> io::Result<Arc<dyn SegmentFile>>;
 
+    /// Creates the file that is to take the place of a segment. One that was left over is emptied.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    fn create_replacement(&self, first: Offset) -> io::Result<Arc<dyn SegmentFile>>;
+
+    /// Puts that file, which was synced, in the place of the segment: after a crash there is one or
+    /// the other. Readers of the former file keep it until they let go of it.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    fn replace_segment(&self, first: Offset) -> io::Result<()>;
+
     /// Removes a segment.
     ///
     /// # Errors

@@ -124,7 +124,7 @@ mod tests {
             cause: MissedCause::Hole,
         };
         let offset = Offset::new(Epoch::new(1).unwrap(), counter).unwrap();
-        Arc::new(Record { offset, content: Content::Missed(missed) })
+        Arc::new(Record::new(offset, Content::Missed(missed)))
     }
 
     #[test]

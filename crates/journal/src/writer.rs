@@ -5,16 +5,20 @@
 //! and the slower the disk, the larger the groups. A failed write or fsync ends it for good: after
 //! one nobody knows what is on the disk (P11).
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use evermesh_event::world::Random;
 use evermesh_event::{Offset, Sequence};
 
+use crate::cuts::Cuts;
 use crate::error::Failure;
 use crate::intake::numbering::Pending;
+use crate::producers::Highest;
 use crate::record::format;
-use crate::segment::{HEADER_BYTES, Header, Segment};
+use crate::retain::Retain;
+use crate::segment::{HEADER_BYTES, Header, Noted, Segment};
 use crate::shared::{Durable, Shared, Stage};
 use crate::state::State;
 use crate::storage::{Held, SegmentFile};
@@ -31,8 +35,8 @@ const PLACES_EVERY: Duration = Duration::from_millis(50);
 /// Owns the disk. One for each journal.
 #[derive(Debug)]
 pub struct Writer {
-    shared: Arc<Shared>,
-    random: Arc<dyn Random>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) random: Arc<dyn Random>,
     /// `None` once it ended.
     state: Option<State>,
     /// The ownership of the directory, given back after the state database is closed.
@@ -44,6 +48,7 @@ pub struct Writer {
     failure: Option<Failure>,
     /// When names and letters were stored last.
     places_stored: Duration,
+    pub(crate) retain: Retain,
 }
 
 /// The segment that is written.
@@ -74,7 +79,7 @@ pub struct Commit {
 }
 
 impl Writer {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         shared: Arc<Shared>,
         random: Arc<dyn Random>,
         state: State,
@@ -91,6 +96,7 @@ impl Writer {
             written: Vec::new(),
             failure: None,
             places_stored: Duration::ZERO,
+            retain: Retain::default(),
         }
     }
 
@@ -115,6 +121,7 @@ impl Writer {
         let batch = std::mem::take(&mut self.shared.numbering().queue);
         let records = batch.len();
         let done = self.commit(batch).and_then(|()| self.store_places());
+        let done = done.and_then(|()| self.retain());
         let done = done.and_then(|()| self.end_if_closing());
         match done {
             Ok(ended) => {
@@ -231,8 +238,14 @@ impl Writer {
         let Some(segment) = catalog.newest_mut() else {
             return;
         };
-        for written in &self.written {
-            segment.note(&written.pending.record, written.position, written.length);
+        for Written { pending, position, length } in &self.written {
+            segment.note(&Noted {
+                record: &pending.record,
+                position: *position,
+                length: *length,
+                publishers: &pending.publishers,
+                taken: Duration::from_millis(pending.taken_ms),
+            });
         }
         drop(catalog);
         self.settle();
@@ -266,6 +279,16 @@ impl Writer {
             stored.map_err(|error| self.failed("store the starts of members", error))?;
         }
         self.store_members(false)
+    }
+
+    pub(crate) fn store_cuts(
+        &self,
+        cuts: &Cuts,
+        producers: &BTreeMap<Arc<str>, Highest>,
+    ) -> Result<(), Failure> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let stored = state.store_cuts(cuts, producers);
+        stored.map_err(|error| self.failed("store what is cut", error))
     }
 
     fn store_members(&mut self, end: bool) -> Result<(), Failure> {
@@ -327,7 +350,7 @@ impl Writer {
         Ok(true)
     }
 
-    fn failed(&self, what: &'static str, reason: String) -> Failure {
+    pub(crate) fn failed(&self, what: &'static str, reason: String) -> Failure {
         Failure { place: self.shared.storage.place(), what, reason }
     }
 

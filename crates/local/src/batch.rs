@@ -139,7 +139,7 @@ impl Batches {
                 Content::Missed(missed) => {
                     self.past(&record);
                     if concerns(missed, filter) {
-                        let (missed, offset) = (missed.clone(), record.offset);
+                        let (missed, offset) = (missed.clone(), record.end());
                         return Some(Outgoing::Missed { missed, offset });
                     }
                     continue;
@@ -157,6 +157,7 @@ impl Batches {
             let left = room.saturating_sub(draft.count);
             let body = record.taken_body();
             let whole = coverage == Coverage::All
+                && record.contiguous()
                 && self.at < record.offset
                 && hears.alike(&record)
                 && draft.takes(hears.attempt(record.offset));
@@ -219,6 +220,9 @@ impl Batches {
                     break;
                 }
                 left -= 1;
+                if !run.takes(offset, &entry.range) {
+                    run.flush(body, draft);
+                }
                 run.extend(offset, entry.range);
             } else {
                 run.flush(body, draft);
@@ -283,6 +287,12 @@ struct Run {
 impl Run {
     fn bytes(&self) -> usize {
         self.range.len()
+    }
+
+    /// It stands beside what is here, and its offset follows by one.
+    fn takes(&self, offset: Offset, range: &std::ops::Range<usize>) -> bool {
+        let next = self.first.as_u64() + u64::from(self.count);
+        self.count == 0 || (next == offset.as_u64() && self.range.end == range.start)
     }
 
     fn extend(&mut self, offset: Offset, range: std::ops::Range<usize>) {

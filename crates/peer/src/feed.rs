@@ -119,7 +119,9 @@ impl<'a> Feed<'a> {
     fn new(shared: &'a Arc<Shared>, name: &'a NodeName, hello: &v1::Hello) -> Self {
         let (journal, node) = (&shared.parts.journal, &shared.parts.node);
         let here = journal.frontier();
-        let positions = Positions::new(node, starts::frontier(&hello.frontier));
+        let frontier = starts::frontier(&hello.frontier);
+        journal.note_holds(name.as_str(), &frontier);
+        let positions = Positions::new(node, frontier);
         let origins = here.iter().map(|(origin, _)| origin).chain([journal.origin()]);
         let places = origins
             .filter(|origin| origin.node == *node)

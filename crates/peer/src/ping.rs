@@ -90,7 +90,11 @@ pub(crate) async fn ping(
                         heard = Instant::now();
                         note_head(shared, origin, &echo);
                         sent.echoed(shared, origin, &echo);
-                        shared.repair.holds(&origin.node, starts::held(&echo.held));
+                        let held = starts::held(&echo.held);
+                        let here = held.iter().map(|(of, held)| (of.clone(), held.through));
+                        let journal = &shared.parts.journal;
+                        journal.note_holds(origin.node.as_str(), &here.collect());
+                        shared.repair.holds(&origin.node, held);
                         echoed.notify_one();
                     }
                     Ok(None) => return "ended".into(),

@@ -5,7 +5,7 @@ use evermesh_proto::{Delivery, v1};
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use super::entry::{EVENT_TAG, SEQUENCE_TAG};
+use super::entry::{EVENT_TAG, EntryView, SEQUENCE_TAG};
 use super::{Block, ENCODED_BYTES_MAX, MAGIC, PREAMBLE_BYTES};
 use crate::limits::BLOCK_KINDS_MAX;
 use crate::names::{Origin, StartId};
@@ -121,42 +121,105 @@ impl BlockBuilder {
         if self.count == 0 {
             return None;
         }
-        let header = v1::BlockHeader {
-            origin: Some(self.origin.to_proto()),
-            start: Bytes::copy_from_slice(self.start.as_bytes()),
-            previous: self.previous.as_u64(),
-            last: self.last.as_u64(),
-            count: self.count,
-            kinds: self.kinds,
-            sampled: self.sampled,
-        };
-        let header_length = header.encoded_len();
-        let mut bytes = BytesMut::with_capacity(PREAMBLE_BYTES + header_length + self.body.len());
-        bytes.put_slice(MAGIC);
-        bytes.put_u32_le(u32::try_from(header_length).ok()?);
-        bytes.put_u32_le(u32::try_from(self.body.len()).ok()?);
-        bytes.put_u32_le(0);
-        header.encode_raw(&mut bytes);
-        bytes.put_slice(&self.body);
-        let (preamble, rest) = bytes.split_at_mut_checked(PREAMBLE_BYTES)?;
-        let checksum = crc32c::crc32c(rest).to_le_bytes();
-        preamble.get_mut(12..)?.copy_from_slice(&checksum);
-        let encoded = bytes.freeze();
-        debug_assert!(encoded.len() <= ENCODED_BYTES_MAX, "a block of {} bytes", encoded.len());
-        let body = encoded.slice(PREAMBLE_BYTES + header_length..);
-        Some(Block {
-            encoded,
-            body,
+        seal(Parts {
             origin: self.origin,
             start: self.start,
             previous: self.previous,
             first: self.first,
             last: self.last,
             count: self.count,
-            kinds: header.kinds,
+            kinds: self.kinds,
             sampled: self.sampled,
+            coalesced: false,
+            body: &self.body,
         })
     }
+}
+
+/// What a block is made of.
+struct Parts<'a> {
+    origin: Origin,
+    start: StartId,
+    previous: Sequence,
+    first: Sequence,
+    last: Sequence,
+    count: u32,
+    kinds: Vec<v1::BlockKind>,
+    sampled: bool,
+    coalesced: bool,
+    body: &'a [u8],
+}
+
+fn seal(parts: Parts<'_>) -> Option<Block> {
+    let Parts { origin, start, previous, first, last, count, kinds, sampled, coalesced, body } =
+        parts;
+    let header = v1::BlockHeader {
+        origin: Some(origin.to_proto()),
+        start: Bytes::copy_from_slice(start.as_bytes()),
+        previous: previous.as_u64(),
+        last: last.as_u64(),
+        count,
+        kinds,
+        sampled,
+        coalesced,
+    };
+    let header_length = header.encoded_len();
+    let mut bytes = BytesMut::with_capacity(PREAMBLE_BYTES + header_length + body.len());
+    bytes.put_slice(MAGIC);
+    bytes.put_u32_le(u32::try_from(header_length).ok()?);
+    bytes.put_u32_le(u32::try_from(body.len()).ok()?);
+    bytes.put_u32_le(0);
+    header.encode_raw(&mut bytes);
+    bytes.put_slice(body);
+    let (preamble, rest) = bytes.split_at_mut_checked(PREAMBLE_BYTES)?;
+    let checksum = crc32c::crc32c(rest).to_le_bytes();
+    preamble.get_mut(12..)?.copy_from_slice(&checksum);
+    let encoded = bytes.freeze();
+    debug_assert!(encoded.len() <= ENCODED_BYTES_MAX, "a block of {} bytes", encoded.len());
+    let body = encoded.slice(PREAMBLE_BYTES + header_length..);
+    let kinds = header.kinds;
+    Some(Block {
+        encoded,
+        body,
+        origin,
+        start,
+        previous,
+        first,
+        last,
+        count,
+        kinds,
+        sampled,
+        coalesced,
+    })
+}
+
+/// See [`Block::coalesce`].
+pub(super) fn coalesce(
+    block: &Block,
+    previous: Sequence,
+    stays: impl Fn(&EntryView) -> bool,
+) -> Block {
+    let (mut body, mut first, mut count) = (BytesMut::new(), None, 0);
+    for entry in block.entries().filter(stays) {
+        body.put_slice(block.body.get(entry.range).unwrap_or_default());
+        first.get_or_insert(entry.sequence);
+        count += 1;
+    }
+    let made = seal(Parts {
+        origin: block.origin.clone(),
+        start: block.start,
+        previous: previous.min(block.previous),
+        first: first.unwrap_or(block.last),
+        last: block.last,
+        count,
+        // Some may have no entry any more: then a reader looks inside in vain.
+        kinds: block.kinds.clone(),
+        sampled: block.sampled,
+        coalesced: true,
+        body: &body,
+    });
+    // It is shorter than the block that it was made from, and that had a place for its lengths.
+    made.unwrap_or_else(|| block.clone())
 }
 
 /// An entry without its own tag and length: the sequence, and the event with tag and length.

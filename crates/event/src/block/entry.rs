@@ -56,8 +56,12 @@ pub struct Glance<'a> {
     pub site: &'a str,
     /// Field 3.
     pub r#type: &'a str,
+    /// Field 4.
+    pub key: &'a str,
     /// Field 5.
     pub source: &'a str,
+    /// Field 10: a newer event of the same site, type, key and source replaces it.
+    pub coalesce: bool,
     /// Field 11.
     pub traceparent: &'a str,
 }
@@ -67,6 +71,10 @@ impl<'a> Glance<'a> {
         let mut glance = Self::default();
         while !rest.is_empty() {
             let (number, wire_type) = encoding::decode_key(&mut rest).ok()?;
+            if number == 10 && wire_type == WireType::Varint {
+                glance.coalesce = encoding::decode_varint(&mut rest).ok()? != 0;
+                continue;
+            }
             if wire_type != WireType::LengthDelimited {
                 encoding::skip_field(wire_type, number, &mut rest, DecodeContext::default())
                     .ok()?;
@@ -79,6 +87,7 @@ impl<'a> Glance<'a> {
                 1 => &mut glance.id,
                 2 => &mut glance.site,
                 3 => &mut glance.r#type,
+                4 => &mut glance.key,
                 5 => &mut glance.source,
                 11 => &mut glance.traceparent,
                 _ => continue,

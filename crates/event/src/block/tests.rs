@@ -84,6 +84,7 @@ fn what_the_header_says_must_be_so() {
             count: 2,
             kinds: vec![],
             sampled: false,
+            coalesced: false,
         };
         change(&mut header);
         Block::assemble(good.encoded().clone(), good.body().clone(), header)
@@ -125,6 +126,21 @@ fn a_block_is_bounded_and_takes_every_valid_event() {
             }
         }
     }
+}
+
+#[test]
+fn a_coalesced_block_keeps_its_watermark_and_the_bytes_of_what_stays() {
+    let whole = block(4, &[5, 6, 7, 9]);
+    let left = whole.coalesce(Sequence::from_u64(2), |entry| entry.sequence.as_u64() == 7);
+    let read = Block::decode(left.encoded().clone()).unwrap();
+    assert_eq!(read, left);
+    assert!(read.coalesced() && !whole.coalesced());
+    assert_eq!((read.previous().as_u64(), read.last(), read.count()), (2, whole.last(), 1));
+    let seventh = whole.entries().nth(2).unwrap();
+    assert_eq!(read.body(), &whole.body().slice(seventh.range));
+    let none = whole.coalesce(whole.previous(), |_| false);
+    let none = Block::decode(none.encoded().clone()).unwrap();
+    assert_eq!((none.count(), none.last(), none.count_through(whole.last())), (0, whole.last(), 0));
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 //! guards all of it.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use evermesh_event::{
     Block, BlockBuilder, DedupeWindow, Frontier, Offset, Origin, Sequence, Start, Verdict,
@@ -193,15 +193,14 @@ impl Numbering {
     /// Gives the next offsets to what comes, shows it to readers, and queues it for the writer.
     fn show(&mut self, shared: &Shared, content: Content, publishers: Publishers) -> Offset {
         let offset = self.last_offset.plus(1).unwrap_or(self.last_offset);
-        let record = Arc::new(Record { offset, content });
+        let record = Arc::new(Record::new(offset, content));
         self.last_offset = record.end();
         self.head = record.end();
         advance(&mut self.frontier, &self.origin, &record);
         rebase(&mut self.bases, &record);
         let length = format::length(&record, &publishers);
         let begins = self.space.place(u64::try_from(length).unwrap_or(u64::MAX));
-        let taken_ms = shared.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let taken_ms = u64::try_from(taken_ms.as_millis()).unwrap_or(u64::MAX);
+        let taken_ms = u64::try_from(shared.now().as_millis()).unwrap_or(u64::MAX);
         shared.tail().push(Arc::clone(&record));
         self.queue.push(Pending { record, publishers, taken_ms, begins, units: 0 });
         self.uncharged = true;

@@ -13,7 +13,7 @@ use evermesh_event::{Block, BlockError, NameError, Offset};
 use evermesh_proto::v1;
 use prost::Message as _;
 
-use super::{Content, Missed, Record};
+use super::{Content, Kept, Missed, Record};
 
 /// Marker, checksum, length, kind, offset, durable before, taken at, skip, length of the local
 /// part.
@@ -22,12 +22,15 @@ pub(crate) const PREAMBLE_BYTES: usize = 48;
 pub(crate) const ALIGNMENT: usize = 16;
 /// A record at most: a block of the largest size and the local part.
 pub(crate) const RECORD_BYTES_MAX: usize = BLOCK_BYTES_MAX + LOCAL_BYTES_MAX + PREAMBLE_BYTES;
-/// The local part at most: one publisher's identity and its count; more publishers share it.
-const LOCAL_BYTES_MAX: usize = 64 * 1024;
+/// The local part at most: one publisher's identity and its count, or the places of what is left of
+/// a block of the smallest entries.
+const LOCAL_BYTES_MAX: usize = 128 * 1024;
 /// An identity is a name in a certificate or a local account; a longer one is stored cut.
 const IDENTITY_BYTES_MAX: usize = 8 * 1024;
 const KIND_BLOCK: u8 = 1;
 const KIND_MISSED: u8 = 2;
+/// Set in the kind of a coalesced record: its local part says which offsets are left.
+const KEPT: u32 = 0x100;
 /// The checksum covers everything behind it.
 const CHECKED_FROM: usize = 8;
 
@@ -99,7 +102,8 @@ pub(crate) fn length(record: &Record, publishers: &Publishers) -> usize {
         Content::Block { block, .. } => block.encoded().len(),
         Content::Missed(missed) => missed.to_proto().encoded_len(),
     };
-    (PREAMBLE_BYTES + local_length(publishers) + payload).next_multiple_of(ALIGNMENT)
+    let local = record.kept.as_ref().map_or_else(|| local_length(publishers), |kept| kept.length());
+    (PREAMBLE_BYTES + local + payload).next_multiple_of(ALIGNMENT)
 }
 
 fn local_length(publishers: &Publishers) -> usize {
@@ -130,16 +134,23 @@ pub(crate) fn encode(
     buffer.put_u32_le(0);
     let length_at = buffer.len();
     buffer.put_u32_le(0);
-    buffer.put_u32_le(u32::from(kind));
+    let flag = if record.kept.is_some() { KEPT } else { 0 };
+    buffer.put_u32_le(u32::from(kind) | flag);
     buffer.put_u64_le(record.offset.as_u64());
     buffer.put_u64_le(durable_before.as_u64());
     buffer.put_u64_le(taken_ms);
     buffer.put_u32_le(skip);
-    buffer.put_u32_le(local_length(publishers) as u32);
-    for (identity, count) in publishers {
-        buffer.put_u32_le(*count);
-        buffer.put_u16_le(identity.len() as u16);
-        buffer.put_slice(identity.as_bytes());
+    if let Some(kept) = &record.kept {
+        buffer.put_u32_le(kept.length() as u32);
+        buffer.put_u64_le(kept.end.as_u64());
+        kept.places.iter().for_each(|place| buffer.put_u32_le(*place));
+    } else {
+        buffer.put_u32_le(local_length(publishers) as u32);
+        for (identity, count) in publishers {
+            buffer.put_u32_le(*count);
+            buffer.put_u16_le(identity.len() as u16);
+            buffer.put_slice(identity.as_bytes());
+        }
     }
     match &record.content {
         Content::Block { block, .. } => buffer.put_slice(block.encoded()),
@@ -178,9 +189,14 @@ pub fn decode(bytes: &Bytes, marker: u32) -> Result<Decoded, DecodeError> {
     let local = usize::try_from(fields.get_u32_le()).map_err(|_| DecodeError::Length)?;
     let payload_at = PREAMBLE_BYTES.checked_add(local).filter(|at| *at <= exact);
     let payload_at = payload_at.ok_or(DecodeError::Length)?;
-    let publishers = decode_local(bytes.get(PREAMBLE_BYTES..payload_at).unwrap_or_default())?;
+    let local = bytes.get(PREAMBLE_BYTES..payload_at).unwrap_or_default();
+    let (publishers, kept) = if kind & KEPT == 0 {
+        (decode_local(local)?, None)
+    } else {
+        (Publishers::new(), Some(Arc::new(decode_kept(local, offset)?)))
+    };
     let payload = bytes.slice(payload_at..exact);
-    let content = match u8::try_from(kind) {
+    let content = match u8::try_from(kind & !KEPT) {
         Ok(KIND_BLOCK) => Content::Block { block: Block::decode(payload)?, skip },
         Ok(KIND_MISSED) => {
             let missed = v1::Missed::decode(payload).map_err(|_| DecodeError::Missed)?;
@@ -188,7 +204,7 @@ pub fn decode(bytes: &Bytes, marker: u32) -> Result<Decoded, DecodeError> {
         }
         _ => return Err(DecodeError::Kind),
     };
-    let record = Record { offset, content };
+    let record = Record { offset, content, kept };
     Ok(Decoded { record, length: padded, durable_before, taken_ms, publishers })
 }
 
@@ -214,6 +230,27 @@ pub(crate) fn measure(front: &[u8], marker: u32) -> Result<usize, DecodeError> {
 
 fn checksum(marker: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(marker, bytes)
+}
+
+impl Kept {
+    fn length(&self) -> usize {
+        8 + 4 * self.places.len()
+    }
+}
+
+/// Places rise, and none lies behind the end.
+fn decode_kept(mut local: &[u8], offset: Offset) -> Result<Kept, DecodeError> {
+    let end = Offset::from_u64(local.try_get_u64_le().map_err(|_| DecodeError::Local)?);
+    let span = end.as_u64().checked_sub(offset.as_u64()).ok_or(DecodeError::Local)?;
+    let mut places = Vec::with_capacity(local.len() / 4);
+    while !local.is_empty() {
+        let place = local.try_get_u32_le().map_err(|_| DecodeError::Local)?;
+        if u64::from(place) > span || places.last().is_some_and(|last| *last >= place) {
+            return Err(DecodeError::Local);
+        }
+        places.push(place);
+    }
+    Ok(Kept { end, places })
 }
 
 fn decode_local(mut local: &[u8]) -> Result<Publishers, DecodeError> {

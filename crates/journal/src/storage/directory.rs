@@ -52,6 +52,9 @@ impl Directory {
     }
 }
 
+/// The extension of what is to take the place of a segment.
+const REPLACEMENT: &str = "new";
+
 impl Storage for Directory {
     fn place(&self) -> String {
         self.path.display().to_string()
@@ -79,6 +82,11 @@ impl Storage for Directory {
         let mut firsts = Vec::new();
         for entry in std::fs::read_dir(self.path.join("segments"))? {
             let name = entry?.file_name();
+            if Path::new(&name).extension().is_some_and(|kind| kind == REPLACEMENT) {
+                // It never came into its place.
+                std::fs::remove_file(self.path.join("segments").join(&name))?;
+                continue;
+            }
             let hex = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
             let first = hex.filter(|hex| hex.len() == 16);
             match first.and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
@@ -107,6 +115,19 @@ impl Storage for Directory {
     fn open_segment(&self, first: Offset) -> io::Result<Arc<dyn SegmentFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.segment_path(first))?;
         Ok(Arc::new(RealFile(file)))
+    }
+
+    fn create_replacement(&self, first: Offset) -> io::Result<Arc<dyn SegmentFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
+        let path = self.segment_path(first).with_extension(REPLACEMENT);
+        Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn replace_segment(&self, first: Offset) -> io::Result<()> {
+        let path = self.segment_path(first);
+        std::fs::rename(path.with_extension(REPLACEMENT), path)?;
+        self.sync_directory()
     }
 
     fn remove_segment(&self, first: Offset) -> io::Result<()> {

@@ -19,4 +19,5 @@ mod intake;
 mod limits;
 mod places;
 mod reading;
+mod retain;
 mod world;

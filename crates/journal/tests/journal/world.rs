@@ -118,6 +118,7 @@ pub fn small() -> Limits {
         unwritten_bytes_max: 1024 * 1024,
         max_bytes: 64 * 1024 * 1024,
         reserve_bytes: 64 * 1024,
+        ..Limits::default()
     }
 }
 

@@ -58,7 +58,7 @@ fn records(plans: &[Plan]) -> (Vec<Arc<Record>>, Vec<Shadow>) {
         offset -= 1;
         let block = builder.finish().unwrap();
         let content = Content::Block { block, skip: u32::try_from(skip).unwrap() };
-        records.push(Arc::new(Record { offset: Offset::from_u64(first), content }));
+        records.push(Arc::new(Record::new(Offset::from_u64(first), content)));
     }
     (records, shadow)
 }
@@ -195,7 +195,7 @@ fn a_missed_stands_between_what_is_before_and_after_it() {
         cause: v1::MissedCause::Hole,
     };
     let (mut all, _) = records(&[(1, vec![(0, 1)], 0, 0), (1, vec![(0, 1)], 0, 1)]);
-    let record = |missed| Record { offset: Offset::from_u64(2), content: Content::Missed(missed) };
+    let record = |missed| Record::new(Offset::from_u64(2), Content::Missed(missed));
     all.insert(1, Arc::new(record(missed(&["shop"]))));
     let kinds = |sites: &[&str]| {
         let sites = sites.iter().map(ToString::to_string).collect();
