@@ -38,6 +38,12 @@ impl Frontier {
         self.0.get(origin).copied().unwrap_or(Sequence::ZERO)
     }
 
+    /// It was met.
+    #[must_use]
+    pub fn contains(&self, origin: &Origin) -> bool {
+        self.0.contains_key(origin)
+    }
+
     /// What a block is to a receiver with this frontier.
     #[must_use]
     pub fn judge(&self, block: &Block) -> Verdict {

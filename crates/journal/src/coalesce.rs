@@ -117,7 +117,7 @@ impl Pass {
                     .map(|(offset, entry)| (entry.sequence, offset))
                     .collect();
                 let held = rewrite.previous.get(&start).copied();
-                let previous = held.map_or(block.previous(), |held| held.min(block.previous()));
+                let previous = held.unwrap_or_else(|| block.previous()).min(block.previous());
                 let last = look.lasts.get(&start) == Some(&record.offset)
                     || look.ends.get(&epoch) == Some(&record.offset);
                 if left.is_empty() && !last {

@@ -122,6 +122,17 @@ pub struct Failure {
     pub reason: String,
 }
 
+impl Failure {
+    /// What is tried where a journal has to go on under another id.
+    pub(crate) const RENEWAL: &str = "go on under this journal id";
+
+    /// The disk is well: the next start goes on, under a new journal id.
+    #[must_use]
+    pub fn is_renewal(&self) -> bool {
+        self.what == Self::RENEWAL
+    }
+}
+
 /// Why something was not appended. Nothing of it was numbered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

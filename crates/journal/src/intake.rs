@@ -8,7 +8,7 @@ pub(crate) mod numbering;
 
 use std::sync::{Arc, MutexGuard};
 
-use evermesh_event::{Block, Offset, Sequence, ValidEvent};
+use evermesh_event::{Block, Offset, Origin, Sequence, ValidEvent};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::AppendError;
@@ -135,6 +135,21 @@ impl Journal {
         let result = numbering.take(shared, block);
         settle(shared, numbering, permit, &result);
         result
+    }
+
+    /// A member is met under this journal id. If its name was known under another one, what nobody
+    /// had of that is missed from here on.
+    ///
+    /// # Errors
+    /// If the journal is full, failed, closed or out of numbers.
+    pub async fn meet(&self, origin: &Origin) -> Result<(), AppendError> {
+        let shared = self.shared();
+        let permit = enter(shared, ROOM_UNIT_BYTES).await?;
+        let mut numbering = shared.numbering();
+        running(shared)?;
+        let met = Ok(numbering.meet(shared, origin));
+        settle(shared, numbering, permit, &met);
+        met.map(drop)
     }
 
     /// Stores that a scope may be lost, and steps over it where it names a range of another origin.

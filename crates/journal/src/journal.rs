@@ -19,7 +19,7 @@ use crate::members::KnownMember;
 use crate::producers::{self, Highest};
 use crate::reader::Reader;
 use crate::shared::{Durable, Shared, Stage};
-use crate::starts::SeenStarts;
+use crate::starts::{SeenStart, SeenStarts};
 use crate::status::Status;
 
 /// The journal of this node. Cheap to clone.
@@ -238,6 +238,59 @@ impl Journal {
     /// An origin said that this is on its disk. Stored before the next commit.
     pub fn note_head(&self, origin: &Origin, head: Sequence) {
         self.0.starts().note_head(origin, head);
+    }
+
+    /// Why another node's knowledge of this node's starts shows that this journal is a restored
+    /// copy, or that it runs twice; `None`: it fits. A start that ended with a tail which was never
+    /// durable is nothing unusual.
+    #[must_use]
+    pub fn disowned(&self, heard: &[SeenStart]) -> Option<String> {
+        let own = self.0.durable.borrow().own;
+        let this = self.0.start;
+        heard.iter().find_map(|heard| {
+            let SeenStart { epoch, start, durable_head } = *heard;
+            let former = self.0.former.iter().find(|former| former.start.epoch == epoch);
+            let (known, end) = match former {
+                _ if epoch == this.epoch => (this.id, own),
+                Some(former) => (former.start.id, former.own_end),
+                None if epoch > this.epoch => {
+                    return Some(format!("start {} is not in this journal", epoch.get()));
+                }
+                // So old that it is not kept any more.
+                None => return None,
+            };
+            if known != start {
+                return Some(format!("start {} was another one than here", epoch.get()));
+            }
+            let beyond = durable_head.epoch() == epoch && durable_head > end;
+            beyond.then(|| {
+                format!("{durable_head} was stored, but here start {} ends at {end}", epoch.get())
+            })
+        })
+    }
+
+    /// Ends this start at once, for good: nothing more is assured, and the next start takes a new
+    /// journal id.
+    pub fn renew(&self, why: String) {
+        tracing::error!(
+            why,
+            "this journal was restored from an older copy, or runs twice: it ends, and goes on \
+            under a new journal id; what it had under the former one may be missed by all"
+        );
+        if self.0.renewal.set(why).is_ok() {
+            let numbering = self.0.numbering();
+            if matches!(self.0.stage(), Stage::Running | Stage::Closing) {
+                self.0.enter(&numbering, Stage::Failed);
+            }
+            drop(numbering);
+            self.0.bell.ring();
+        }
+    }
+
+    /// It ended because the next start must take a new journal id.
+    #[must_use]
+    pub fn is_renewed(&self) -> bool {
+        self.0.renewal.get().is_some()
     }
 
     /// How the journal is.

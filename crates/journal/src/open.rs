@@ -1,7 +1,7 @@
 //! The beginning of a start: lock, recover, draw epoch and start id, store them, and only then show
 //! anything.
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 use evermesh_event::limits::{DEDUPE_IDS_MAX, DEDUPE_SECONDS_MAX};
@@ -84,7 +84,7 @@ impl Journal {
         let former = end_of_former(&past, &recovered);
         let start = next_start(&past, random)?;
         state
-            .begin(&origin, former.last().copied(), start)
+            .begin(&origin, former.last().copied(), start, past.untold.as_ref())
             .map_err(|reason| Error::State { place: storage.place(), reason })?;
         storage.sync_directory().map_err(|source| refused(&**storage, "sync it", source))?;
         let free = storage.free_bytes();
@@ -94,8 +94,14 @@ impl Journal {
             node = %origin.node, epoch = start.epoch.get(), head = %recovered.head,
             bytes = recovered.catalog.bytes(), "the journal is open"
         );
+        let former_id = past.untold.clone();
+        let untold = former_id.is_some();
         let shared = assemble(&options, start, origin, past, former, recovered, window, free);
-        let writer = Writer::new(Arc::clone(&shared), options.random, state, held, newest);
+        if let Some(former) = former_id {
+            // The first record of this start: nothing that is numbered anew comes before it.
+            shared.numbering().tell_restored(&shared, former);
+        }
+        let writer = Writer::new(Arc::clone(&shared), options.random, state, held, newest, untold);
         Ok((Self::new(shared), writer))
     }
 }
@@ -112,14 +118,17 @@ fn refused(storage: &dyn Storage, what: &'static str, source: std::io::Error) ->
 fn bind(options: &Options, past: &Past) -> Result<Origin, Error> {
     let storage = &options.storage;
     if let Some((node, journal)) = &past.bound {
-        if *node == options.node {
+        if past.renewal.is_some() {
+            tracing::warn!(%node, "the journal gets a new id, and its past is served as received");
+        } else if *node == options.node {
             return Ok(Origin { node: node.clone(), journal: *journal });
+        } else {
+            tracing::warn!(
+                was = %node, is = %options.node,
+                "the node has another name: the journal gets a new id and its past is served as \
+                received"
+            );
         }
-        tracing::warn!(
-            was = %node, is = %options.node,
-            "the node has another name: the journal gets a new id and its past is served as \
-            received"
-        );
     } else {
         let segments = storage.segments();
         let segments = segments.map_err(|source| refused(&**storage, "list segments", source))?;
@@ -221,6 +230,7 @@ fn assemble(
         letters: Mutex::new(Letters::new(past.letters)),
         members: Mutex::new(Members::new(past.members)),
         syncs: 0.into(),
+        renewal: OnceLock::new(),
         limits,
     })
 }

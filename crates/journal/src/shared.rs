@@ -4,7 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard,
+    RwLockWriteGuard,
 };
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -84,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) letters: Mutex<Letters>,
     pub(crate) members: Mutex<Members>,
     pub(crate) syncs: AtomicU64,
+    /// Why this journal must go on under another id.
+    pub(crate) renewal: OnceLock<String>,
 }
 
 impl Shared {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evermesh_event::{Epoch, Origin, Sequence, StartId};
+use evermesh_event::{Epoch, NodeName, Origin, Sequence, StartId};
 
 /// Starts kept for each origin: the newest.
 const STARTS_MAX: usize = 16;
@@ -38,6 +38,16 @@ impl Starts {
 
     pub(crate) fn snapshot(&self) -> SeenStarts {
         self.seen.clone()
+    }
+
+    /// Some start of it was seen.
+    pub(crate) fn knows(&self, origin: &Origin) -> bool {
+        self.seen.contains_key(origin)
+    }
+
+    /// The origins of a name of which a start was seen.
+    pub(crate) fn origins_of(&self, node: &NodeName) -> impl Iterator<Item = &Origin> {
+        self.seen.keys().filter(move |origin| origin.node == *node)
     }
 
     /// A start was seen. Two ids for one epoch are both kept.

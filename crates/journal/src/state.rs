@@ -32,6 +32,10 @@ const MEMBERS: TableDefinition<'_, &str, (u64, &str)> = TableDefinition::new("me
 const VERSION_KEY: &str = "version";
 const NODE_KEY: &str = "node";
 const JOURNAL_KEY: &str = "journal";
+/// Why the next start takes a new journal id.
+const RENEWAL_KEY: &str = "renewal";
+/// The former journal id, until it is stored that its events may be lost.
+const UNTOLD_KEY: &str = "untold";
 const VERSION: u32 = 1;
 /// With which a complete database file begins: the database writes it last.
 const MAGIC: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
@@ -59,6 +63,10 @@ pub(crate) struct FormerStart {
 pub(crate) struct Past {
     /// The node and its journal id; `None`: the database is new.
     pub(crate) bound: Option<(NodeName, JournalId)>,
+    /// Why this start takes a new journal id.
+    pub(crate) renewal: Option<String>,
+    /// The id before that, until everybody here is told.
+    pub(crate) untold: Option<Origin>,
     /// Own starts, rising.
     pub(crate) starts: Vec<FormerStart>,
     pub(crate) seen: SeenStarts,
@@ -116,7 +124,15 @@ impl State {
         let node = String::from_utf8(value(NODE_KEY)?).unwrap_or_default();
         let node = NodeName::new(&node).map_err(unreadable)?;
         let journal = JournalId::from_slice(&value(JOURNAL_KEY)?).map_err(unreadable)?;
-        let mut past = Past { bound: Some((node, journal)), ..Past::default() };
+        let renewal = value(RENEWAL_KEY)?;
+        let renewal = (!renewal.is_empty()).then(|| String::from_utf8_lossy(&renewal).into_owned());
+        let untold = match (&renewal, value(UNTOLD_KEY)?) {
+            (Some(_), _) => Some(Origin { node: node.clone(), journal }),
+            (None, former) if former.is_empty() => None,
+            (None, former) => Some(decode_origin(&former)?),
+        };
+        let bound = Some((node, journal));
+        let mut past = Past { bound, renewal, untold, ..Past::default() };
         for row in read.open_table(STARTS)?.iter()? {
             let (epoch, value) = row?;
             past.starts.push(FormerStart::decode(epoch.value(), value.value())?);
@@ -166,6 +182,7 @@ impl State {
         origin: &Origin,
         ended: Option<FormerStart>,
         start: Start,
+        untold: Option<&Origin>,
     ) -> Result<(), String> {
         let begun = FormerStart {
             start,
@@ -181,6 +198,10 @@ impl State {
                 meta.insert(VERSION_KEY, VERSION.to_le_bytes().as_slice())?;
                 meta.insert(NODE_KEY, origin.node.as_str().as_bytes())?;
                 meta.insert(JOURNAL_KEY, origin.journal.as_bytes().as_slice())?;
+                meta.remove(RENEWAL_KEY)?;
+                if let Some(untold) = untold {
+                    meta.insert(UNTOLD_KEY, encode_origin(untold).as_slice())?;
+                }
                 let mut starts = write.open_table(STARTS)?;
                 for start in ended.into_iter().chain([begun]) {
                     starts.insert(start.start.epoch.get(), start.encode().as_slice())?;
@@ -191,6 +212,26 @@ impl State {
                 }
                 write.open_table(SEEN)?;
             }
+            Ok(write.commit()?)
+        };
+        store().map_err(Trouble::into_reason)
+    }
+
+    /// Stores why the next start must take a new journal id.
+    pub(crate) fn store_renewal(&self, why: &str) -> Result<(), String> {
+        let store = || -> Result<(), Trouble> {
+            let write = self.database.begin_write()?;
+            write.open_table(META)?.insert(RENEWAL_KEY, why.as_bytes())?;
+            Ok(write.commit()?)
+        };
+        store().map_err(Trouble::into_reason)
+    }
+
+    /// Stores that everybody here is told what may be lost of the former journal id.
+    pub(crate) fn store_told(&self) -> Result<(), String> {
+        let store = || -> Result<(), Trouble> {
+            let write = self.database.begin_write()?;
+            write.open_table(META)?.remove(UNTOLD_KEY)?;
             Ok(write.commit()?)
         };
         store().map_err(Trouble::into_reason)

@@ -49,6 +49,8 @@ pub struct Writer {
     /// When names and letters were stored last.
     places_stored: Duration,
     pub(crate) retain: Retain,
+    /// The first group tells what may be lost of a former journal id.
+    untold: bool,
 }
 
 /// The segment that is written.
@@ -85,6 +87,7 @@ impl Writer {
         state: State,
         held: Box<dyn Held>,
         newest: Option<Newest>,
+        untold: bool,
     ) -> Self {
         Self {
             shared,
@@ -97,6 +100,7 @@ impl Writer {
             failure: None,
             places_stored: Duration::ZERO,
             retain: Retain::default(),
+            untold,
         }
     }
 
@@ -117,6 +121,9 @@ impl Writer {
         if self.state.is_none() {
             let durable = *self.shared.durable.borrow();
             return Ok(Commit { durable, records: 0, ended: true });
+        }
+        if let Some(why) = self.shared.renewal.get().cloned() {
+            return Err(self.renew(why));
         }
         let batch = std::mem::take(&mut self.shared.numbering().queue);
         let records = batch.len();
@@ -149,12 +156,22 @@ impl Writer {
         Ok(())
     }
 
+    /// Stores that the next start takes a new journal id, and ends: nothing more is assured.
+    fn renew(&mut self, why: String) -> Failure {
+        let stored = self.state.take().map(|state| state.store_renewal(&why));
+        self.held = None;
+        let failure = match stored {
+            Some(Err(error)) => self.failed("store that the journal needs a new id", error),
+            Some(Ok(())) | None => self.failed(Failure::RENEWAL, why),
+        };
+        self.fail(failure)
+    }
+
     fn commit(&mut self, batch: Vec<Pending>) -> Result<(), Failure> {
         if batch.is_empty() {
             self.refresh_space();
             return Ok(());
         }
-        self.store_starts()?;
         let durable_before = self.shared.durable.borrow().offset;
         for pending in batch {
             if let Some(length) = pending.begins {
@@ -164,7 +181,20 @@ impl Writer {
             self.encode(pending, durable_before)?;
         }
         self.sync()?;
+        // Behind the records: who is told that a name has another journal is told before that is
+        // known for the next start.
+        self.store_starts()?;
+        self.store_told()?;
         self.refresh_space();
+        Ok(())
+    }
+
+    /// The first group of a start holds what is told of a former journal id.
+    fn store_told(&mut self) -> Result<(), Failure> {
+        if let (true, Some(state)) = (std::mem::take(&mut self.untold), &self.state) {
+            let stored = state.store_told();
+            stored.map_err(|error| self.failed("store what was told", error))?;
+        }
         Ok(())
     }
 

@@ -89,6 +89,12 @@ async fn run(
         let message = format!("this node speaks version {VERSION} and above");
         return Err(Refusal::new(Code::FailedPrecondition, "VERSION_UNKNOWN", message));
     }
+    if let Some(why) = starts::disowned(&shared.parts.journal, &hello.frontier) {
+        let why = format!("{name} knows of this node that {why}");
+        shared.parts.journal.renew(why.clone());
+        let message = "this node's journal was restored from a copy; it begins a new one";
+        return Err(Refusal::new(Code::Unavailable, "JOURNAL_FAILED", message).because(why));
+    }
     let taken_over = shared.members.begin_feed(name).ok_or_else(|| {
         let message = "this node knows as many members as it can";
         Refusal::new(Code::ResourceExhausted, "TOO_MANY_MEMBERS", message)

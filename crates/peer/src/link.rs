@@ -173,7 +173,14 @@ impl<'a> Link<'a> {
         let journal =
             JournalId::from_slice(&welcome.journal).map_err(|e| format!("{name}: {e}"))?;
         let origin = Origin { node: name.clone(), journal };
-        starts::note(&shared.parts.journal, &origin, &welcome.frontier);
+        let own = &shared.parts.journal;
+        if let Some(why) = starts::disowned(own, &welcome.frontier) {
+            own.renew(format!("{name} knows of this node that {why}"));
+            return Err(format!("{name} knows that this node's journal was restored from a copy"));
+        }
+        let met = own.meet(&origin).await;
+        met.map_err(|error| format!("{name} is not pulled from for now: {error}"))?;
+        starts::note(own, &origin, &welcome.frontier);
         let link = Self {
             shared,
             name: name.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use evermesh_event::{Epoch, Frontier, Origin, Sequence, StartId};
-use evermesh_journal::{Holding, Journal};
+use evermesh_journal::{Holding, Journal, SeenStart};
 use evermesh_proto::v1;
 
 /// Through where nothing is lacking here of each origin, with the starts that were seen.
@@ -71,6 +71,23 @@ pub(crate) fn frontier(sent: &[v1::OriginFrontier]) -> Frontier {
         Some((origin, Sequence::from_u64(sent.sequence)))
     };
     sent.iter().filter_map(of).collect()
+}
+
+/// Why what another node knows of this node's starts shows that this journal was restored, or runs
+/// twice.
+pub(crate) fn disowned(journal: &Journal, sent: &[v1::OriginFrontier]) -> Option<String> {
+    let own = sent.iter().find(|sent| {
+        let of = sent.origin.as_ref().and_then(|sent| Origin::from_proto(sent).ok());
+        of.as_ref() == Some(journal.origin())
+    })?;
+    let seen = own.starts.iter().filter_map(|seen| {
+        Some(SeenStart {
+            epoch: Epoch::new(seen.epoch)?,
+            start: StartId::from_slice(&seen.start).ok()?,
+            durable_head: Sequence::from_u64(seen.durable_head),
+        })
+    });
+    journal.disowned(&seen.collect::<Vec<_>>())
 }
 
 /// Notes the starts that another node says of its own origin.

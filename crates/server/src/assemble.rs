@@ -50,9 +50,16 @@ pub async fn serve(config: Config, environment: &Environment) -> Result<(), Erro
         random: Arc::clone(&random),
         environment: &|name| environment.get(name).map(str::to_owned),
     })?;
-    let ended = match Node::prepare(config, random, telemetry.spans()).await {
-        Ok(node) => node.run().await,
-        Err(error) => Err(error),
+    let ended = loop {
+        let node = Node::prepare(config.clone(), Arc::clone(&random), telemetry.spans()).await;
+        let ended = match node {
+            Ok(node) => node.run().await,
+            Err(error) => Err(error),
+        };
+        if !matches!(ended, Err(Error::Renewed)) {
+            break ended;
+        }
+        tracing::warn!("starts anew, with a new journal id");
     };
     finish(telemetry).await;
     ended

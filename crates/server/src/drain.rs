@@ -173,7 +173,11 @@ impl Running {
             let closed = self.journal.close().await;
             // The thread knows why, if it failed.
             let joined = tokio::task::spawn_blocking(|| self.writer.join()).await;
-            joined.map_err(|_| Error::Fault("the thread `journal`"))??;
+            let ended = joined.map_err(|_| Error::Fault("the thread `journal`"))?;
+            ended.map_err(|failure| match failure {
+                renewal if renewal.is_renewal() => Error::Renewed,
+                failure => Error::JournalFailed(failure),
+            })?;
             Ok(closed?)
         };
         let closed = timeout(CLOSE_DEADLINE, journal).await;

@@ -111,6 +111,9 @@ pub enum Error {
     /// A write or an fsync of the journal failed (P11).
     #[error(transparent)]
     JournalFailed(#[from] evermesh_journal::Failure),
+    /// The journal was restored from a copy: the node begins again with a new journal id.
+    #[error("the journal was restored from an older copy, or runs twice")]
+    Renewed,
     /// The journal did not close in time.
     #[error(
         "the journal did not close within {0:?}; look after the disk. What was assured is there, \
@@ -139,7 +142,7 @@ impl Error {
             Self::SocketTaken { .. } => CANNOT_CREATE,
             Self::Socket { source, .. } => permission_or(source, CANNOT_CREATE),
             Self::System { .. } => SYSTEM,
-            Self::JournalFailed(_) | Self::JournalStuck(_) => IO,
+            Self::JournalFailed(_) | Self::JournalStuck(_) | Self::Renewed => IO,
             Self::Fault(_) => FAULT,
         }
     }

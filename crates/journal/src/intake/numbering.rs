@@ -161,6 +161,7 @@ impl Numbering {
         self.numbers_left(u64::from(block.count()))?;
         let most = block.encoded().len() + RECORD_OVERHEAD_BYTES;
         self.space.check(Use::Reserve, u64::try_from(most).unwrap_or(u64::MAX))?;
+        self.meet(shared, block.origin());
         if self.frontier.get(block.origin()).epoch() < block.last().epoch() {
             shared.starts().note_start(block.origin(), block.last().epoch(), block.start());
         }
@@ -188,6 +189,47 @@ impl Numbering {
             tracing::warn!(?missed, "a missed without a cause");
         }
         Ok(Some(self.show(shared, Content::Missed(missed), Publishers::new())))
+    }
+
+    /// Everything of a name may be lost, because its journal was restored or is gone.
+    fn tell(&mut self, shared: &Shared, origin: Origin, cause: v1::MissedCause) {
+        let (from, through) = (Sequence::ZERO, Sequence::ZERO);
+        let missed = Missed { origin: Some(origin), from, through, sites: Vec::new(), cause };
+        self.show(shared, Content::Missed(missed), Publishers::new());
+    }
+
+    /// This journal was restored from a copy, or ran twice: under its former id events were
+    /// numbered that nobody has.
+    pub(crate) fn tell_restored(&mut self, shared: &Shared, former: Origin) {
+        self.tell(shared, former, v1::MissedCause::RolledBack);
+        self.uncharged = false;
+    }
+
+    /// An origin is met. A second journal of one name means that the former may be lost with what
+    /// nobody had: that is told before anything of the new one. True if it was.
+    pub(super) fn meet(&mut self, shared: &Shared, origin: &Origin) -> bool {
+        if *origin == self.origin || self.knows(shared, origin) {
+            return false;
+        }
+        let mut others: Vec<_> = shared.starts().origins_of(&origin.node).cloned().collect();
+        let held = self.frontier.iter().map(|(held, _)| held);
+        others.extend(held.filter(|held| held.node == origin.node).cloned());
+        others.retain(|other| other != origin && *other != self.origin);
+        others.sort_unstable();
+        others.dedup();
+        self.frontier.advance(origin, Sequence::ZERO);
+        for other in &others {
+            tracing::warn!(
+                former = %other, present = %origin,
+                "this name has another journal: what nobody had of the former one is missed"
+            );
+            self.tell(shared, other.clone(), v1::MissedCause::Forgotten);
+        }
+        !others.is_empty()
+    }
+
+    fn knows(&self, shared: &Shared, origin: &Origin) -> bool {
+        self.frontier.contains(origin) || shared.starts().knows(origin)
     }
 
     /// Gives the next offsets to what comes, shows it to readers, and queues it for the writer.
