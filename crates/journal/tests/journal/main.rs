@@ -15,6 +15,7 @@ mod damage;
 mod directory;
 mod failing;
 mod fixture;
+mod flips;
 mod intake;
 mod limits;
 mod places;
