@@ -17,6 +17,7 @@ use crate::names::Name;
 use crate::starts::{SeenStart, SeenStarts};
 use crate::storage::Storage;
 
+mod check;
 mod places;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -76,6 +77,7 @@ impl State {
         let refuse = |reason: String| Error::State { place: storage.place(), reason };
         let backend = storage.state().map_err(|error| refuse(error.to_string()))?;
         begin_again(storage, &*backend).map_err(|error| refuse(error.to_string()))?;
+        check::check(&*backend).map_err(refuse)?;
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let database = builder.create_with_backend(Backend(backend));

@@ -119,3 +119,23 @@ fn p11_random_bits_are_named_told_or_harmless() {
     eprintln!("{flips} flips: {outcomes:?}");
     assert!(outcomes.refused > 0 && outcomes.whole > 0, "{outcomes:?}");
 }
+
+#[test]
+fn p11_an_older_state_database_beside_newer_records_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let world = World::new(7);
+    let state = place.path().join("state.redb");
+    let start = |id: &str| {
+        let storage = Arc::new(Directory::open(place.path()).unwrap());
+        let (journal, mut writer) = Journal::open(world.options_on(storage)).unwrap();
+        append(&journal, &[id]);
+        writer.turn().unwrap();
+    };
+    start("a");
+    let older = fs::read(&state).unwrap();
+    start("b");
+    fs::write(&state, older).unwrap();
+    let storage = Arc::new(Directory::open(place.path()).unwrap());
+    let error = Journal::open(world.options_on(storage)).unwrap_err();
+    assert!(error.to_string().contains("it knows of epoch 1, but there are records of epoch 2"));
+}
