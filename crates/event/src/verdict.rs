@@ -55,6 +55,12 @@ impl History {
         self.missed += 1;
     }
 
+    /// How many deliveries there were, of whatever events.
+    #[must_use]
+    pub const fn deliveries(&self) -> u64 {
+        self.deliveries
+    }
+
     /// Whether one event was heard.
     #[must_use]
     pub fn has_heard(&self, id: &str) -> bool {
