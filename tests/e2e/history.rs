@@ -260,11 +260,13 @@ impl Publisher {
     }
 
     /// How many events were handed in so far.
+    #[allow(dead_code, reason = "tests/root uses it")]
     pub(crate) const fn handed_in(&self) -> usize {
         self.next
     }
 
     /// The id of the last of them.
+    #[allow(dead_code, reason = "tests/root uses it")]
     pub(crate) fn newest(&self) -> Option<String> {
         Some(format!("{}{}", self.prefix, self.next.checked_sub(1)?))
     }

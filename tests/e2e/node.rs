@@ -138,6 +138,7 @@ impl Node {
 
     /// Runs it by this command, from the next start on. The command becomes the node: it has the
     /// same process.
+    #[allow(dead_code, reason = "tests/root uses it")]
     pub(crate) fn within(&mut self, command: &[&str]) {
         self.within = command.iter().map(|word| (*word).to_owned()).collect();
     }

@@ -1,9 +1,9 @@
 //! Whether the database file is what was written, asked before anything in it is believed.
 //!
-//! The database itself compares its checksums only after a crash. Otherwise a flipped bit is read as
-//! it is, and moves a place or an epoch that nothing else knows; or the database panics on it, where
-//! it may have changed the file already. So a copy in memory is opened and compared first: the file
-//! is small, and whatever this finds, it is as it was.
+//! The database itself compares its checksums only after a crash. Otherwise a flipped bit is read
+//! as it is, and moves a place or an epoch that nothing else knows; or the database panics on it,
+//! where it may have changed the file already. So a copy in memory is opened and compared first:
+//! the file is small, and whatever this finds, it is as it was.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
