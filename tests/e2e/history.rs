@@ -1,15 +1,21 @@
 //! A publisher and a subscriber as processes of their own, and what their files say afterwards.
 
+use std::cell::{Ref, RefCell};
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 use evermesh_event::Sequence;
 use evermesh_event::verdict::{Fate, History, Published};
 use serde_json::Value;
 
 use crate::node::{evermesh, until};
+
+/// Portions of events that wait for a publisher; who hands in more waits with them.
+const PORTIONS_MAX: usize = 64;
 
 /// A process that ends by its own pid, at the latest when it is dropped.
 struct Process(Child);
@@ -28,6 +34,27 @@ fn start(command: &mut Command, output: &Path, errors: &Path) -> Process {
     Process(child)
 }
 
+/// What was read of a file that grows by lines.
+#[derive(Default)]
+struct Read<T> {
+    bytes: u64,
+    all: T,
+}
+
+impl<T> Read<T> {
+    /// Takes the lines that were written whole since the last time.
+    fn on(&mut self, file: &Path, mut take: impl FnMut(&mut T, &str)) {
+        let Ok(mut file) = File::open(file) else { return };
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(self.bytes)).unwrap();
+        file.read_to_end(&mut text).unwrap();
+        text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+        self.bytes += text.len() as u64;
+        let text = String::from_utf8(text).unwrap();
+        text.lines().for_each(|line| take(&mut self.all, line));
+    }
+}
+
 /// Makes a command for a place to begin at.
 pub(crate) type Subscribe = Box<dyn Fn(&str) -> Command>;
 
@@ -36,6 +63,7 @@ pub(crate) struct Subscriber {
     subscribe: Subscribe,
     file: PathBuf,
     process: Option<Process>,
+    heard: RefCell<Read<History>>,
 }
 
 impl Subscriber {
@@ -53,7 +81,8 @@ impl Subscriber {
 
     /// One of another kind.
     pub(crate) fn start_with(subscribe: Subscribe, from: &str, file: PathBuf) -> Self {
-        let mut subscriber = Self { subscribe, file, process: None };
+        let heard = RefCell::default();
+        let mut subscriber = Self { subscribe, file, process: None, heard };
         subscriber.run(from);
         subscriber
     }
@@ -103,9 +132,9 @@ impl Subscriber {
     }
 
     /// What it heard so far.
-    pub(crate) fn history(&self) -> History {
-        let mut history = History::default();
-        for line in self.whole().lines().map(json) {
+    pub(crate) fn history(&self) -> Ref<'_, History> {
+        self.heard.borrow_mut().on(&self.file, |history, line| {
+            let line = json(line);
             if line.get("opened").is_some() {
                 history.opened();
             } else if line.get("missed").is_some() {
@@ -116,8 +145,8 @@ impl Subscriber {
                 let id = event["id"].as_str().unwrap();
                 history.heard(line["origin"].as_str().unwrap(), sequence, id);
             }
-        }
-        history
+        });
+        Ref::map(self.heard.borrow(), |read| &read.all)
     }
 }
 
@@ -130,25 +159,51 @@ pub(crate) struct Publisher {
     publish: Box<dyn Fn() -> Command>,
     file: PathBuf,
     process: Option<Process>,
+    /// A thread writes them into the pipe, which is full while the node is away.
+    lines: Option<SyncSender<String>>,
+    /// With which its ids begin.
+    prefix: &'static str,
     next: usize,
+    noted: RefCell<Read<Noted>>,
+}
+
+/// What was handed in, and what of it was assured.
+#[derive(Default)]
+struct Noted {
+    published: Published,
+    handed_in: usize,
+    assured: usize,
 }
 
 impl Publisher {
     /// `evermesh publish --input -`.
     pub(crate) fn start(at: &str, file: PathBuf) -> Self {
+        Self::start_as("e", at, file)
+    }
+
+    /// The same, with ids of its own beside other publishers.
+    pub(crate) fn start_as(prefix: &'static str, at: &str, file: PathBuf) -> Self {
         let at = at.to_owned();
         let publish = move || {
             let mut command = evermesh();
             command.args(["publish", "--at", &at, "--site", "shop", "--type", "t"]);
-            command.args(["--input", "-", "--json"]);
+            command.args(["--input", "-", "--json", "--wait-for", "30s"]);
             command
         };
-        Self::start_with(Box::new(publish), file)
+        let mut publisher = Self::new(Box::new(publish), file);
+        publisher.prefix = prefix;
+        publisher
     }
 
     /// One of another kind.
     pub(crate) fn start_with(publish: Box<dyn Fn() -> Command>, file: PathBuf) -> Self {
-        let mut publisher = Self { publish, file, process: None, next: 0 };
+        Self::new(publish, file)
+    }
+
+    fn new(publish: Box<dyn Fn() -> Command>, file: PathBuf) -> Self {
+        let noted = RefCell::default();
+        let (process, lines, prefix, next) = (None, None, "e", 0);
+        let mut publisher = Self { publish, file, process, lines, prefix, next, noted };
         publisher.run();
         publisher
     }
@@ -156,18 +211,27 @@ impl Publisher {
     fn run(&mut self) {
         let mut command = (self.publish)();
         command.stdin(Stdio::piped());
-        self.process = Some(start(&mut command, &self.file, &self.file.with_extension("err")));
+        let mut process = start(&mut command, &self.file, &self.file.with_extension("err"));
+        let mut stdin = process.0.stdin.take().unwrap();
+        let (lines, portions) = sync_channel::<String>(PORTIONS_MAX);
+        thread::spawn(move || {
+            // A publisher that was killed takes no more.
+            while let Ok(lines) = portions.recv()
+                && stdin.write_all(lines.as_bytes()).and_then(|()| stdin.flush()).is_ok()
+            {
+            }
+        });
+        (self.process, self.lines) = (Some(process), Some(lines));
     }
 
     /// Hands in events; they are published as fast as the node takes them.
     pub(crate) fn hand_in(&mut self, count: usize) {
-        let stdin = self.process.as_mut().unwrap().0.stdin.as_mut().unwrap();
-        let lines: String = (self.next..self.next + count)
-            .map(|n| format!("{{\"id\":\"e{n}\",\"key\":\"k{}\",\"data\":\"{n}\"}}\n", n % 50))
-            .collect();
+        let prefix = self.prefix;
+        let line =
+            |n| format!("{{\"id\":\"{prefix}{n}\",\"key\":\"k{}\",\"data\":\"{n}\"}}\n", n % 50);
+        let lines: String = (self.next..self.next + count).map(line).collect();
         self.next += count;
-        // A publisher that was killed takes no more.
-        let _ = stdin.write_all(lines.as_bytes()).and_then(|()| stdin.flush());
+        let _ = self.lines.as_ref().unwrap().send(lines);
     }
 
     /// SIGKILL, and another process that goes on with the events after those handed in.
@@ -176,37 +240,55 @@ impl Publisher {
         self.run();
     }
 
+    fn noted(&self) -> Ref<'_, Noted> {
+        let mut noted = self.noted.borrow_mut();
+        for n in noted.all.handed_in..self.next {
+            noted.all.published.note(&format!("{}{n}", self.prefix), Fate::Unknown);
+        }
+        noted.all.handed_in = self.next;
+        noted.on(&self.file, |noted, line| {
+            // A line that a kill cut short was assured to nobody.
+            let Ok(line) = serde_json::from_str::<Value>(line) else { return };
+            if line["assured"] == "stored" {
+                let id = line["id"].as_str().unwrap();
+                noted.assured += usize::from(!noted.published.is_assured(id));
+                noted.published.note(id, Fate::Assured);
+            }
+        });
+        drop(noted);
+        Ref::map(self.noted.borrow(), |read| &read.all)
+    }
+
+    /// How many events were handed in so far.
+    #[allow(dead_code, reason = "tests/root uses it")]
+    pub(crate) const fn handed_in(&self) -> usize {
+        self.next
+    }
+
+    /// The id of the last of them.
+    #[allow(dead_code, reason = "tests/root uses it")]
+    pub(crate) fn newest(&self) -> Option<String> {
+        Some(format!("{}{}", self.prefix, self.next.checked_sub(1)?))
+    }
+
     /// How many events were assured so far.
     pub(crate) fn assured(&self) -> usize {
-        self.published().assured()
+        self.noted().assured
     }
 
     /// What was handed in, and what of it was assured.
-    pub(crate) fn published(&self) -> Published {
-        let mut published = Published::default();
-        (0..self.next).for_each(|n| published.note(&format!("e{n}"), Fate::Unknown));
-        let text = fs::read_to_string(&self.file).unwrap();
-        for line in text.lines() {
-            // A line that a kill cut short was assured to nobody.
-            let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
-            if line["assured"] == "stored" {
-                published.note(line["id"].as_str().unwrap(), Fate::Assured);
-            }
-        }
-        published
+    pub(crate) fn published(&self) -> Ref<'_, Published> {
+        Ref::map(self.noted(), |noted| &noted.published)
     }
 
     /// Ends the input and waits until everything is assured and the process has ended well.
     pub(crate) fn finish(&mut self) {
         let mut process = self.process.take().unwrap();
-        drop(process.0.stdin.take());
+        self.lines = None;
         let mut ended = None;
         until("the publisher ends", || {
             ended = process.0.try_wait().unwrap();
-            ended.is_some() || {
-                std::thread::yield_now();
-                false
-            }
+            ended.is_some()
         });
         let errors = fs::read_to_string(self.file.with_extension("err")).unwrap();
         assert!(ended.unwrap().success(), "{errors}");

@@ -15,13 +15,18 @@ use crate::node::{Node, evermesh, free_port, run, until};
 /// Some nodes of one mesh; none runs before it is started.
 pub(crate) struct Mesh {
     directory: tempfile::TempDir,
-    ports: Vec<u16>,
+    places: Vec<String>,
     pub(crate) nodes: Vec<Node>,
 }
 
 impl Mesh {
     /// `web-1` to `web-N`, each with all others as peers, and the application `shop`.
     pub(crate) fn new(count: usize) -> Self {
+        Self::on(&vec!["127.0.0.1"; count])
+    }
+
+    /// The same, each node at an address of its own.
+    pub(crate) fn on(hosts: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
         let (ca, out) = (path("ca"), path(""));
@@ -29,23 +34,28 @@ impl Mesh {
         let authority =
             ca::NewAuthority { dir: ca.clone().into(), trust_domain: "mesh.internal".into() };
         ca::init(&authority, days_ago(30)).unwrap();
-        for number in 1..=count {
+        for (number, host) in (1..).zip(hosts) {
             let name = format!("web-{number}");
-            let at = ["--dns", "localhost", "--ip", "127.0.0.1", "--out", &out];
+            let at = ["--dns", "localhost", "--ip", host, "--out", &out];
             succeed(&[&["ca", "issue", "--dir", &ca, "--node", &name][..], &at].concat());
         }
         succeed(&["ca", "issue", "--dir", &ca, "--app", "shop", "--out", &out]);
-        let ports: Vec<_> = (0..count).map(|_| free_port()).collect();
-        let nodes = (0..count).map(|own| node(directory.path(), own, &ports)).collect();
-        Self { directory, ports, nodes }
+        let places: Vec<_> = hosts.iter().map(|host| format!("{host}:{}", free_port())).collect();
+        let nodes = (0..hosts.len()).map(|own| node(directory.path(), own, &places)).collect();
+        Self { directory, places, nodes }
     }
 
     /// Starts all nodes and waits until each is linked to all others.
     pub(crate) fn started(count: usize) -> Self {
         let mut mesh = Self::new(count);
-        mesh.nodes.iter_mut().for_each(Node::start);
-        (0..count).for_each(|node| mesh.linked(node));
+        mesh.start();
         mesh
+    }
+
+    /// Starts all nodes and waits until each is linked to all others.
+    pub(crate) fn start(&mut self) {
+        self.nodes.iter_mut().for_each(Node::start);
+        (0..self.nodes.len()).for_each(|node| self.linked(node));
     }
 
     /// Waits until a node pulls from every other and feeds every other.
@@ -65,7 +75,7 @@ impl Mesh {
 
     /// The shared port of a node, as `--at` takes it.
     pub(crate) fn shared(&self, node: usize) -> String {
-        format!("https://127.0.0.1:{}", self.ports[node])
+        format!("https://{}", self.places[node])
     }
 
     /// A client through a node's local socket.
@@ -75,18 +85,18 @@ impl Mesh {
     }
 }
 
-fn node(directory: &Path, own: usize, ports: &[u16]) -> Node {
+fn node(directory: &Path, own: usize, places: &[String]) -> Node {
     let name = format!("web-{}", own + 1);
-    let peers: Vec<_> = (0..ports.len())
+    let peers: Vec<_> = (0..places.len())
         .filter(|other| *other != own)
-        .map(|other| format!("\"https://127.0.0.1:{}\"", ports[other]))
+        .map(|other| format!("\"https://{}\"", places[other]))
         .collect();
     let more = format!(
-        "shared = \"127.0.0.1:{}\"\n[tls]\ncert = \"{name}.pem\"\nkey = \"{name}.key\"\n\
+        "shared = \"{}\"\n[tls]\ncert = \"{name}.pem\"\nkey = \"{name}.key\"\n\
          ca = \"ca.pem\"\n[mesh]\npeers = [{}]\nlease = \"1s\"\n\
          [[allow]]\nwho = \"spiffe://mesh.internal/app/shop\"\n\
          acts = [\"publish\", \"subscribe\", \"observe\"]\n",
-        ports[own],
+        places[own],
         peers.join(", ")
     );
     Node::new(directory, &name, &more)

@@ -1,7 +1,7 @@
 //! A node as a child process, and commands as people type them.
 //!
 //! A process ends by its own pid, at the latest when it is dropped. What is waited for has a
-//! deadline; waiting means to ask again, and each question is a process of its own.
+//! deadline; waiting means to ask again.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,6 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long anything may take that is waited for, on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Between two questions, so that whoever is asked has the processor meanwhile.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// The binary, without variables of this process that would change what it does.
 pub(crate) fn evermesh() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evermesh"));
@@ -25,6 +28,18 @@ pub(crate) fn evermesh() -> Command {
     }
     command.env_remove("RUST_BACKTRACE").env("NO_COLOR", "1");
     command
+}
+
+/// Another program, with the variables of a command.
+fn around(command: &Command, program: &str) -> Command {
+    let mut outer = Command::new(program);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer
 }
 
 /// Runs a command to its end.
@@ -45,6 +60,7 @@ pub(crate) fn until(what: &str, mut asked: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !asked() {
         assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -69,6 +85,8 @@ pub(crate) struct Node {
     name: String,
     /// What stands over its configuration.
     variables: Vec<(&'static str, String)>,
+    /// The command that runs it in its place, such as a network of its own.
+    within: Vec<String>,
     child: Option<Child>,
 }
 
@@ -79,6 +97,7 @@ impl Node {
             directory: directory.to_owned(),
             name: name.to_owned(),
             variables: Vec::new(),
+            within: Vec::new(),
             child: None,
         };
         let text = format!(
@@ -117,9 +136,21 @@ impl Node {
         self.variables.push((variable, value.to_owned()));
     }
 
+    /// Runs it by this command, from the next start on. The command becomes the node: it has the
+    /// same process.
+    #[allow(dead_code, reason = "tests/root uses it")]
+    pub(crate) fn within(&mut self, command: &[&str]) {
+        self.within = command.iter().map(|word| (*word).to_owned()).collect();
+    }
+
     /// `serve`, not run yet.
     pub(crate) fn serve(&self) -> Command {
         let mut command = evermesh();
+        if let [program, arguments @ ..] = &self.within[..] {
+            let inner = command.get_program().to_owned();
+            command = around(&command, program);
+            command.args(arguments).arg(inner);
+        }
         command.arg("serve").arg("--config").arg(self.config());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
@@ -127,15 +158,27 @@ impl Node {
 
     /// Starts it and waits until it serves.
     pub(crate) fn start(&mut self) {
+        if let Err(ended) = self.try_start() {
+            panic!("the node ended, {ended}: {}", self.log());
+        }
+    }
+
+    /// Starts it and waits until it serves, or has ended instead.
+    pub(crate) fn try_start(&mut self) -> Result<(), ExitStatus> {
         let log = File::options().create(true).append(true).open(self.file("log")).unwrap();
         let mut command = self.serve();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.child = Some(command.spawn().unwrap());
+        let at = self.at();
+        let child = self.child.insert(command.spawn().unwrap());
+        let mut ended = None;
         until("the node serves", || {
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "the node ended: {}", self.log());
-            run(evermesh().args(["health", "--at", &self.at()])).status.success()
+            ended = child.try_wait().unwrap();
+            ended.is_some() || run(evermesh().args(["health", "--at", &at])).status.success()
         });
+        match ended {
+            Some(ended) => Err(ended),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -160,10 +203,7 @@ impl Node {
         let mut ended = None;
         until("the node ends", || {
             ended = child.try_wait().unwrap();
-            ended.is_some() || {
-                std::thread::yield_now();
-                false
-            }
+            ended.is_some()
         });
         ended.unwrap()
     }

@@ -15,6 +15,7 @@ const SLEEPING: &[(&str, &str)] = &[
     ("crates/gate/src/accept.rs", "pauses after a failed accept, which would fail again at once"),
     ("crates/local/src/deliver.rs", "a rejected event is delivered again after a delay"),
     ("crates/peer/src/link.rs", "backs off between tries to reach a node that is away"),
+    ("tests/e2e/node.rs", "asks for states of other processes that nothing announces"),
     ("crates/testkit/src/app.rs", "simulated time: a publisher's pace, and between tries"),
 ];
 

@@ -55,6 +55,18 @@ impl History {
         self.missed += 1;
     }
 
+    /// How many deliveries there were, of whatever events.
+    #[must_use]
+    pub const fn deliveries(&self) -> u64 {
+        self.deliveries
+    }
+
+    /// Whether one event was heard.
+    #[must_use]
+    pub fn has_heard(&self, id: &str) -> bool {
+        self.ids.contains(id)
+    }
+
     /// How many different events were heard.
     #[must_use]
     pub fn events(&self) -> usize {
@@ -73,6 +85,11 @@ impl Published {
         if fate == Fate::Assured {
             *known = fate;
         }
+    }
+
+    /// What another publisher handed in beside it.
+    pub fn extend(&mut self, other: &Self) {
+        other.0.iter().for_each(|(id, fate)| self.note(id, *fate));
     }
 
     /// Whether one event was assured.

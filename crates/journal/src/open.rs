@@ -81,6 +81,7 @@ impl Journal {
                 all
             });
         let mut recovered = recover(storage, &expected, &mut window, &past.cuts, producers)?;
+        check_age(&**storage, &past, &recovered)?;
         let former = end_of_former(&past, &recovered);
         let start = next_start(&past, random)?;
         state
@@ -150,6 +151,18 @@ fn end_of_former(past: &Past, recovered: &Recovered) -> Vec<FormerStart> {
         last.own_end = recovered.own_head;
     }
     former
+}
+
+/// A state database from before the newest record would number again what was numbered.
+fn check_age(storage: &dyn Storage, past: &Past, recovered: &Recovered) -> Result<(), Error> {
+    let last = past.starts.last().map_or_else(Epoch::default, |last| last.start.epoch);
+    let newest = recovered.head.epoch();
+    if newest <= last {
+        return Ok(());
+    }
+    let (last, newest) = (last.get(), newest.get());
+    let reason = format!("it knows of epoch {last}, but there are records of epoch {newest}");
+    Err(Error::State { place: storage.place(), reason })
 }
 
 fn next_start(past: &Past, random: &dyn Random) -> Result<Start, Error> {

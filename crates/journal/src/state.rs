@@ -19,6 +19,7 @@ use crate::producers::Highest;
 use crate::starts::{SeenStart, SeenStarts};
 use crate::storage::Storage;
 
+mod check;
 mod cuts;
 mod places;
 
@@ -90,6 +91,7 @@ impl State {
         let refuse = |reason: String| Error::State { place: storage.place(), reason };
         let backend = storage.state().map_err(|error| refuse(error.to_string()))?;
         begin_again(storage, &*backend).map_err(|error| refuse(error.to_string()))?;
+        check::check(&*backend).map_err(refuse)?;
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let database = builder.create_with_backend(Backend(backend));

@@ -250,6 +250,11 @@ async fn until(moment: Option<Instant>) {
 fn unreadable(error: &evermesh_journal::ReadError) -> Refusal {
     match error {
         evermesh_journal::ReadError::Closed => draining(),
+        // Nothing of what can be read is wrong: the next start serves it.
+        evermesh_journal::ReadError::Failed => {
+            let message = "this node's disk failed; connect again once it has restarted";
+            Refusal::new(Code::Unavailable, "JOURNAL_FAILED", message).because(error)
+        }
         _ => {
             let message = "this node cannot read its journal; its operator's log names the place";
             Refusal::new(Code::DataLoss, "JOURNAL_DAMAGED", message).because(error)

@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::print_stderr,
     clippy::large_futures,
     unreachable_pub,
     missing_docs,
@@ -15,6 +16,7 @@ mod damage;
 mod directory;
 mod failing;
 mod fixture;
+mod flips;
 mod intake;
 mod limits;
 mod places;
