@@ -11,3 +11,4 @@
 
 mod check;
 mod leases;
+mod numbering;
