@@ -140,6 +140,6 @@ fn p9_each_rule_is_needed() {
         Rule::MarginOfMember,
         Rule::MarginOfSubscription,
     ] {
-        breaks(&format!("leases without {rule:?}"), FRESH, Leases::without(rule));
+        breaks(&format!("leases without {rule:?}"), FRESH, || Leases::without(rule));
     }
 }

@@ -98,7 +98,13 @@ impl Code {
     }
 
     /// Whether a fence is done: `silent` is how long the member has not pinged.
-    pub(crate) fn is_done(&self, through: u8, known: Said, silent: Option<u8>, margin: bool) -> bool {
+    pub(crate) fn is_done(
+        &self,
+        through: u8,
+        known: Said,
+        silent: Option<u8>,
+        margin: bool,
+    ) -> bool {
         let presence = match silent {
             Some(age) if self.is_silent(age, margin) => Presence::Suspended,
             _ => Presence::Expected,

@@ -16,9 +16,14 @@ pub(crate) enum Slow {
 pub(crate) enum Wire {
     Empty,
     /// A ping that the member sent so long ago.
-    Ping { age: u8 },
+    Ping {
+        age: u8,
+    },
     /// The echo of a ping of that age, with the origin's head.
-    Echo { age: u8, head: u8 },
+    Echo {
+        age: u8,
+        head: u8,
+    },
 }
 
 /// The same between member and application.
@@ -26,9 +31,13 @@ pub(crate) enum Wire {
 pub(crate) enum AppWire {
     Empty,
     /// A ping that the application sent so long ago.
-    Ping { age: u8 },
+    Ping {
+        age: u8,
+    },
     /// What may be trusted for as long as this, counted from the sending of the ping.
-    Answer { left: u8 },
+    Answer {
+        left: u8,
+    },
 }
 
 /// What a member said: stored through here, and where its subscriptions lag.

@@ -89,7 +89,8 @@ impl Leases {
             Step::Fence => {
                 let margin = self.keeps(Rule::MarginOfMember);
                 let next = state.fenced + 1;
-                next <= state.head && self.code.is_done(next, state.known, self.silence(state), margin)
+                next <= state.head
+                    && self.code.is_done(next, state.known, self.silence(state), margin)
             }
             Step::Ping => state.wire == Wire::Empty,
             Step::HearPing => matches!(state.wire, Wire::Ping { .. }),

@@ -23,7 +23,9 @@ pub(crate) struct Event {
     pub(crate) sequence: Sequence,
     /// Its publisher was assured STORED.
     pub(crate) assured: bool,
-    /// It was on a disk that is no more, and no other disk bears witness that it ever was.
+    /// It was on a disk that is no more.
+    pub(crate) lost: bool,
+    /// And no other disk bears witness that it ever was.
     pub(crate) exempt: bool,
 }
 

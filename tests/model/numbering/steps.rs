@@ -61,10 +61,14 @@ impl fmt::Display for Step {
         match self {
             Self::Publish => write!(f, "origin: an event is published"),
             Self::Sync(node) => write!(f, "{}: what it has is on its disk", name(node)),
-            Self::Crash(node) => write!(f, "{}: crashes, what is not on its disk is lost", name(node)),
+            Self::Crash(node) => {
+                write!(f, "{}: crashes, what is not on its disk is lost", name(node))
+            }
             Self::Start(node) => write!(f, "{}: starts", name(node)),
             Self::Meet(one, other) => write!(f, "{} and {}: meet", name(one), name(other)),
-            Self::Pull { to, from, .. } => write!(f, "{}: takes a block from {}", name(to), name(from)),
+            Self::Pull { to, from, .. } => {
+                write!(f, "{}: takes a block from {}", name(to), name(from))
+            }
             Self::Miss { to, .. } => write!(f, "{}: stores that it missed something", name(to)),
             Self::Head(to) => write!(f, "{}: hears what is on the origin's disk", name(to)),
             Self::Deliver(app) => write!(f, "subscription {app}: hears the next, acknowledges"),
@@ -78,6 +82,31 @@ impl fmt::Display for Step {
 }
 
 impl Numbering {
+    /// Whether it is worth to try a step.
+    pub(crate) fn may(&self, state: &State, step: Step) -> bool {
+        let (nodes, left) = (&state.nodes, &state.left);
+        let behind = |to: usize, from: usize, journal: u8| {
+            let at = |node: usize| nodes[node].disk.frontier(journal);
+            journal <= nodes[0].disk.journal && state.linked(to, from) && at(to) < at(from)
+        };
+        match step {
+            Step::Publish => nodes[0].up && left.publish > 0,
+            Step::Sync(node) => nodes[node].disk.durable < nodes[node].disk.records.len(),
+            Step::Crash(node) => nodes[node].up && left.crash[node] > 0,
+            Step::Start(node) => !nodes[node].up,
+            Step::Meet(one, other) => state.linked(one, other),
+            Step::Pull { to, from, journal } => behind(to, from, journal),
+            Step::Miss { to, journal } => (0..nodes.len()).any(|from| behind(to, from, journal)),
+            Step::Head(to) => state.linked(to, 0),
+            Step::Deliver(app) => nodes[state.apps[app].node].up,
+            Step::Cut(node) => left.cut > 0 && nodes[node].disk.durable > 0,
+            Step::Part => left.part > 0 && !state.parted,
+            Step::Heal => state.parted,
+            Step::Copy => left.copy > 0,
+            Step::Restore => left.restore > 0 && state.copy.is_some() && !nodes[0].up,
+        }
+    }
+
     /// Takes a step; false if it is not possible.
     pub(crate) fn go(&self, state: &mut State, step: Step) -> bool {
         match step {
@@ -115,7 +144,7 @@ impl Numbering {
         let last = Sequence::new(at, counter).unwrap();
         let event = u8::try_from(state.events.len()).unwrap();
         let assured = !self.keeps(Rule::SyncFirst) || !state.nodes[0].crashes;
-        state.events.push(Event { journal, sequence: last, assured, exempt: false });
+        state.events.push(Event { journal, sequence: last, assured, lost: false, exempt: false });
         self.append(state, 0, Item::Block { journal, start, previous, last, event });
         true
     }
@@ -244,7 +273,8 @@ impl Numbering {
             seen.any(|(.., start)| !copy.is_mine(*start)) || heads.any(|(_, head)| *head > end)
         });
         for event in &mut state.events {
-            event.exempt |= !witness && event.sequence > end;
+            event.lost |= event.sequence > end;
+            event.exempt |= event.lost && !witness;
         }
         state.nodes[0].disk = copy;
         state.restored = true;
@@ -259,7 +289,14 @@ impl Numbering {
             let reachable = |node: &usize| *node == app.node || state.linked(app.node, *node);
             let nodes = (0..state.nodes.len()).filter(reachable);
             let held = nodes.fold(0, |mask, node| mask | state.held(node));
-            let due = if all_up { owed } else { owed & held };
+            // An origin that is away again before anybody noticed that it was restored.
+            let due = if all_up {
+                owed
+            } else if state.restored {
+                0
+            } else {
+                owed & held
+            };
             state.nodes[app.node].up && due & !(app.heard | app.told) != 0
         });
         lost && self.is_quiet(state)
@@ -268,7 +305,7 @@ impl Numbering {
     fn is_quiet(&self, state: &State) -> bool {
         let mut steps = Vec::new();
         Step::progress(state.nodes.len(), state.apps.len(), &mut steps);
-        steps.into_iter().all(|step| {
+        steps.into_iter().filter(|step| self.may(state, *step)).all(|step| {
             let mut next = state.clone();
             !self.go(&mut next, step) || next == *state
         })
@@ -283,10 +320,10 @@ fn hear(state: &mut State, number: usize, journal: u8, sequence: Sequence, event
         state.note(Wrong::Order);
     }
     let before = |other: &Event| {
-        other.assured && !other.exempt && other.journal == journal && other.sequence < sequence
+        // That a disk was restored is told when it is noticed, and that may be later.
+        other.assured && !other.lost && other.journal == journal && other.sequence < sequence
     };
-    // Under a number that a restored copy used again nobody knows better before it is noticed.
-    if !state.restored && state.mask(before) & !settled != 0 {
+    if state.mask(before) & !settled != 0 {
         state.note(Wrong::Silent);
     }
     let bit = 1 << event;

@@ -26,9 +26,9 @@ pub(crate) fn freshness(
         if member.presence == Presence::Left {
             continue;
         }
-        let remains = heard.get(&member.label).map_or(Duration::ZERO, |heard| {
-            heard.remains(through.get(&heard.echo.origin), now)
-        });
+        let remains = heard
+            .get(&member.label)
+            .map_or(Duration::ZERO, |heard| heard.remains(through.get(&heard.echo.origin), now));
         leases.push((member.label, remains));
     }
     let current = progress.is_current();
