@@ -44,6 +44,8 @@ pub(crate) enum Rule {
     DurableHeads,
     /// Two start ids for one epoch are missed for the name.
     OneStartAnEpoch,
+    /// A second journal id of a name is missed for the name also by who bears it.
+    OwnName,
 }
 
 /// The model.
@@ -100,6 +102,13 @@ impl Numbering {
         let mut twins = Self { already: TWO_SECOND_STARTS, ..Self::copies(2) };
         twins.left.part = 1;
         twins
+    }
+
+    /// The origin's disk is set aside for an empty one, and comes back.
+    fn names(size: u8) -> Self {
+        let left =
+            Left { publish: 1 + size, crash: [2, 0, 0], fresh: 1, restore: 1, ..Left::default() };
+        Self { without: None, nodes: 2, apps: &[0], left, already: &[] }
     }
 
     fn without(self, rule: Rule) -> Self {
@@ -176,6 +185,11 @@ fn p1_holds_over_two_starts_of_one_epoch() {
 }
 
 #[test]
+fn p1_holds_over_a_second_journal_id() {
+    holds("numbering, names", Numbering::names(size()));
+}
+
+#[test]
 fn p1_p2_p6_each_rule_is_needed() {
     let cases = [
         (Rule::SyncFirst, LOST, Numbering::crashes(1)),
@@ -188,6 +202,7 @@ fn p1_p2_p6_each_rule_is_needed() {
         (Rule::StartIds, LOST, Numbering::copies(1)),
         (Rule::DurableHeads, LOST, Numbering::copies(1)),
         (Rule::OneStartAnEpoch, SILENT, Numbering::twins()),
+        (Rule::OwnName, LOST, Numbering::names(1)),
     ];
     for (rule, promise, model) in cases {
         let model = || model.clone().without(rule);

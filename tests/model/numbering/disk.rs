@@ -12,8 +12,8 @@ pub(crate) enum Item {
     Block { journal: u8, start: u8, previous: Sequence, last: Sequence, event: u8 },
     /// A hole that was stepped over.
     Missed { journal: u8, from: Sequence, through: Sequence },
-    /// Missed for the origin's name, whatever the journal id, but for what comes after it.
-    Name { successor: Option<u8> },
+    /// Missed for the origin's name, whatever the journal id: everything published before.
+    Name,
 }
 
 /// A start that has ended.
@@ -67,7 +67,7 @@ impl Disk {
         let through = self.records.iter().filter_map(|(_, item)| match item {
             Item::Block { journal: of, last, .. } => (*of == journal).then_some(*last),
             Item::Missed { journal: of, through, .. } => (*of == journal).then_some(*through),
-            Item::Name { .. } => None,
+            Item::Name => None,
         });
         through.max().unwrap_or_default().max(self.cut[usize::from(journal)])
     }

@@ -40,7 +40,7 @@ impl Numbering {
         if usize::from(former) + 1 == JOURNALS {
             return;
         }
-        self.append(state, 0, Item::Name { successor: Some(former + 1) });
+        self.append(state, 0, Item::Name);
         let disk = &state.nodes[0].disk;
         let (from, through) = (disk.frontier(former), top(epoch(disk.epoch)));
         self.append(state, 0, Item::Missed { journal: former, from, through });
@@ -63,13 +63,14 @@ impl Numbering {
                 continue;
             }
             let others = (0..JOURNALS).map(|of| u8::try_from(of).unwrap());
-            let second = !disk.met(journal) && others.into_iter().any(|of| disk.met(of));
+            let asks = to != 0 || self.keeps(Rule::OwnName);
+            let second = asks && !disk.met(journal) && others.into_iter().any(|of| disk.met(of));
             let contested = disk.seen.iter().any(|(of, e, _)| (*of, *e) == (journal, at));
             // The origin judges its own starts by itself.
             let contested = contested && !(to == 0 && disk.journal == journal);
             state.nodes[to].disk.see(start);
             if second {
-                self.append(state, to, Item::Name { successor: Some(journal) });
+                self.append(state, to, Item::Name);
             }
             if contested && self.keeps(Rule::OneStartAnEpoch) {
                 self.contest(state, to, journal, at);
@@ -79,7 +80,7 @@ impl Numbering {
 
     /// Two starts of one epoch: nobody can say which numbers are whose.
     fn contest(&self, state: &mut State, to: usize, journal: u8, at: u8) {
-        self.append(state, to, Item::Name { successor: None });
+        self.append(state, to, Item::Name);
         let from = state.nodes[to].disk.frontier(journal);
         let through = top(epoch(at)).max(from);
         if through > from {

@@ -14,6 +14,8 @@ pub(crate) struct Left {
     pub(crate) part: u8,
     pub(crate) copy: u8,
     pub(crate) restore: u8,
+    /// The origin's disk is set aside for an empty one.
+    pub(crate) fresh: u8,
 }
 
 /// An event that was published.

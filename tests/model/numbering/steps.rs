@@ -4,7 +4,7 @@ use std::fmt;
 
 use evermesh_event::Sequence;
 
-use super::disk::{Ended, Item, JOURNALS};
+use super::disk::{Disk, Ended, Item, JOURNALS};
 use super::peers::epoch;
 use super::state::{Event, State, Wrong};
 use super::{Numbering, Rule};
@@ -26,12 +26,20 @@ pub(crate) enum Step {
     Heal,
     Copy,
     Restore,
+    Fresh,
 }
 
 impl Step {
     /// Everything that may happen among so many nodes and subscriptions.
     pub(crate) fn of(nodes: usize, apps: usize, steps: &mut Vec<Self>) {
-        steps.extend([Self::Publish, Self::Part, Self::Heal, Self::Copy, Self::Restore]);
+        steps.extend([
+            Self::Publish,
+            Self::Part,
+            Self::Heal,
+            Self::Copy,
+            Self::Restore,
+            Self::Fresh,
+        ]);
         for node in 0..nodes {
             steps.extend([Self::Sync(node), Self::Crash(node), Self::Start(node), Self::Cut(node)]);
         }
@@ -77,6 +85,9 @@ impl fmt::Display for Step {
             Self::Heal => write!(f, "(they reach each other again)"),
             Self::Copy => write!(f, "(the origin's disk is copied)"),
             Self::Restore => write!(f, "(the origin's disk is replaced by the copy)"),
+            Self::Fresh => {
+                write!(f, "(the origin's disk is set aside, an empty one takes its place)")
+            }
         }
     }
 }
@@ -103,6 +114,7 @@ impl Numbering {
             Step::Part => left.part > 0 && !state.parted,
             Step::Heal => state.parted,
             Step::Copy => left.copy > 0,
+            Step::Fresh => left.fresh > 0 && !nodes[0].up,
             Step::Restore => left.restore > 0 && state.copy.is_some() && !nodes[0].up,
         }
     }
@@ -129,6 +141,7 @@ impl Numbering {
                 take(&mut state.left.copy)
             }
             Step::Restore => self.restore(state),
+            Step::Fresh => self.set_aside(state),
         }
     }
 
@@ -234,7 +247,7 @@ impl Numbering {
                 0
             }
             Item::Missed { journal, from, through } => state.range(journal, from, through),
-            Item::Name { successor } => state.mask(|event| Some(event.journal) != successor),
+            Item::Name => state.mask(|_| true),
         };
         let app = &mut state.apps[number];
         app.told |= told;
@@ -266,18 +279,18 @@ impl Numbering {
         if state.nodes[0].up || !take(&mut state.left.restore) {
             return false;
         }
-        let end = copy.frontier(copy.journal);
-        let witness = state.nodes[1..].iter().any(|node| {
-            let mut seen = node.disk.seen.iter().filter(|(of, ..)| *of == copy.journal);
-            let mut heads = node.disk.heads.iter().filter(|(of, _)| *of == copy.journal);
-            seen.any(|(.., start)| !copy.is_mine(*start)) || heads.any(|(_, head)| *head > end)
-        });
-        for event in &mut state.events {
-            event.lost |= event.sequence > end;
-            event.exempt |= event.lost && !witness;
+        exchange(state, copy);
+        true
+    }
+
+    fn set_aside(&self, state: &mut State) -> bool {
+        if state.nodes[0].up || !take(&mut state.left.fresh) {
+            return false;
         }
-        state.nodes[0].disk = copy;
-        state.restored = true;
+        let start = state.draw();
+        let journal = state.nodes[0].disk.journal + 1;
+        state.copy = Some(state.nodes[0].disk.clone());
+        exchange(state, Disk { journal, ..Disk::new(start) });
         true
     }
 
@@ -310,6 +323,37 @@ impl Numbering {
             !self.go(&mut next, step) || next == *state
         })
     }
+}
+
+/// The origin has another disk. What is not on it is judged anew each time: only if another disk
+/// bears witness that more was there can anybody notice.
+fn exchange(state: &mut State, disk: Disk) {
+    let others = &state.nodes[1..];
+    let lost = |event: &Event| {
+        let (journal, cut) = (event.journal, disk.cut[usize::from(event.journal)]);
+        let stands = |item: &Item| {
+            matches!(item, Item::Block { journal: of, last, .. }
+                if *of == journal && *last == event.sequence)
+        };
+        event.sequence > cut && !disk.records.iter().any(|(_, item)| stands(item))
+    };
+    let witness = |journal: u8| {
+        if journal != disk.journal {
+            return others.iter().any(|node| node.disk.met(journal));
+        }
+        let end = disk.frontier(journal);
+        others.iter().any(|node| {
+            let mut seen = node.disk.seen.iter().filter(|(of, ..)| *of == journal);
+            let mut heads = node.disk.heads.iter().filter(|(of, _)| *of == journal);
+            seen.any(|(.., start)| !disk.is_mine(*start)) || heads.any(|(_, head)| *head > end)
+        })
+    };
+    for event in &mut state.events {
+        event.lost = lost(event);
+        event.exempt = event.lost && !witness(event.journal);
+    }
+    state.nodes[0].disk = disk;
+    state.restored = true;
 }
 
 /// A subscription hears an event.
