@@ -47,16 +47,25 @@ impl Frontier {
     /// What a block is to a receiver with this frontier.
     #[must_use]
     pub fn judge(&self, block: &Block) -> Verdict {
-        let at = self.get(block.origin());
-        if block.last() <= at {
-            return Verdict::Duplicate;
+        match self.judge_range(block.origin(), block.previous(), block.last()) {
+            Verdict::Next => match block.count_through(self.get(block.origin())) {
+                0 => Verdict::Next,
+                skip => Verdict::Straddling { skip },
+            },
+            verdict => verdict,
         }
-        if block.previous() > at {
-            return Verdict::Hole { at, needed: block.previous() };
-        }
-        match block.count_through(at) {
-            0 => Verdict::Next,
-            skip => Verdict::Straddling { skip },
+    }
+
+    /// The same for a block of one entry, by where it begins and ends.
+    #[must_use]
+    pub fn judge_range(&self, origin: &Origin, previous: Sequence, last: Sequence) -> Verdict {
+        let at = self.get(origin);
+        if last <= at {
+            Verdict::Duplicate
+        } else if previous > at {
+            Verdict::Hole { at, needed: previous }
+        } else {
+            Verdict::Next
         }
     }
 

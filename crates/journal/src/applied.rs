@@ -62,7 +62,9 @@ pub struct Mark {
 }
 
 impl Applied {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    /// Of a node without subscriptions.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
         let (version, _) = watch::channel(0);
         Self(Arc::new(Inner { clock, table: Mutex::default(), version }))
     }

@@ -60,6 +60,42 @@ pub struct Heard {
     pub since: Sequence,
 }
 
+impl Heard {
+    /// What an echo makes of what was known of the member.
+    #[must_use]
+    pub fn after(before: Option<&Self>, echo: Echo, lease: Duration, now: Duration) -> Self {
+        let until = echo.pinged + lease;
+        let held = before.filter(|held| {
+            // Judged when the echo is processed: a lease that lapsed meanwhile begins anew. So does
+            // one whose head was lost in a crash of the member.
+            held.until > now && held.echo.origin == echo.origin && held.since <= echo.head
+        });
+        let since = held.map_or(echo.head, |held| held.since);
+        let until = held.map_or(until, |held| until.max(held.until));
+        Self { echo, until, since }
+    }
+
+    /// What may be passed on to a subscription that acknowledged the member's events through here.
+    /// Whoever did not acknowledge what the lease began with could miss what came before it.
+    #[must_use]
+    pub fn remains(&self, through: Sequence, now: Duration) -> Duration {
+        if through < self.since { Duration::ZERO } else { self.until.saturating_sub(now) }
+    }
+}
+
+/// How much longer than its lease somebody counts: its clock may run slower than this one.
+#[must_use]
+pub fn margin(lease: Duration) -> Duration {
+    lease / 2
+}
+
+/// A member whose last ping was seen then knows by now, by its own clock, that this node cannot be
+/// trusted to have told it everything.
+#[must_use]
+pub fn is_silent(last_ping: Duration, lease: Duration, now: Duration) -> bool {
+    now.saturating_sub(last_ping) > lease + margin(lease)
+}
+
 impl Leases {
     /// A member echoed a ping.
     pub fn echoed(&self, member: &str, echo: Echo, lease: Duration, now: Duration) {
@@ -67,15 +103,8 @@ impl Leases {
         if heard.len() >= MEMBERS_MAX && !heard.contains_key(member) {
             return;
         }
-        let until = echo.pinged + lease;
-        let held = heard.get(member).filter(|held| {
-            // Judged when the echo is processed: a lease that lapsed meanwhile begins anew. So does
-            // one whose head was lost in a crash of the member.
-            held.until > now && held.echo.origin == echo.origin && held.since <= echo.head
-        });
-        let since = held.map_or(echo.head, |held| held.since);
-        let until = held.map_or(until, |held| until.max(held.until));
-        heard.insert(member.to_owned(), Heard { echo, until, since });
+        let after = Heard::after(heard.get(member), echo, lease, now);
+        heard.insert(member.to_owned(), after);
         drop(heard);
         self.0.version.send_modify(|version| *version = version.wrapping_add(1));
     }

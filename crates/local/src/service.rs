@@ -6,7 +6,7 @@ use std::time::Duration;
 use evermesh_event::world::{Clock, Random};
 use evermesh_event::{Frontier, NodeName, limits};
 use evermesh_identity::{Identity, Rules};
-use evermesh_journal::Journal;
+use evermesh_journal::{Journal, margin};
 use evermesh_proto::v1;
 use evermesh_proto::v1::event_replication_server::{EventReplication, EventReplicationServer};
 use evermesh_telemetry::{Refusal, Refusals, Spans};
@@ -53,7 +53,7 @@ impl Local {
         if epoch > 1 {
             // Who was granted a lease by the former start may still trust its cache.
             let mark = journal.applied().mark(&[], Frontier::default());
-            mark.leased(parts.clock.boot() + parts.lease + parts.lease / 2);
+            mark.leased(parts.clock.boot() + parts.lease + margin(parts.lease));
         }
         Self {
             parts: Arc::new(parts),
@@ -94,7 +94,7 @@ impl Local {
 
     /// How much longer than its lease a subscription counts: its clock may run slower than ours.
     pub(crate) fn margin(&self) -> Duration {
-        self.parts.lease / 2
+        margin(self.parts.lease)
     }
 
     fn refuse(&self, who: &Identity, refusal: Refusal) -> Status {

@@ -73,7 +73,9 @@ impl Members {
             let label = known.as_ref().map_or(address.as_str(), |known| known.name.as_str());
             journal.cursors().presence(label, Presence::Expected);
             if let Some(known) = known {
-                journal.cursors().stored(known.name.as_str(), known.stored);
+                // What was acknowledged there is not kept: until it tells, nothing was (P9).
+                let nothing = vec![(String::new(), Sequence::ZERO)];
+                journal.cursors().applied(known.name.as_str(), known.stored, nothing);
                 entry.name = Some(known.name);
             }
         }
@@ -160,9 +162,8 @@ impl Members {
         }
     }
 
-    /// The margin covers that the member's clock may run slower than this one's.
     fn is_silent(&self, now: Duration, last_ping: Duration) -> bool {
-        now.saturating_sub(last_ping) > self.lease + self.lease / 2
+        evermesh_journal::is_silent(last_ping, self.lease, now)
     }
 
     /// Every member that is dialled is linked.

@@ -26,10 +26,9 @@ pub(crate) fn freshness(
         if member.presence == Presence::Left {
             continue;
         }
-        let heard = heard.get(&member.label);
-        // Whoever did not acknowledge what the lease began with could miss what came before it.
-        let heard = heard.filter(|heard| through.get(&heard.echo.origin) >= heard.since);
-        let remains = heard.map_or(Duration::ZERO, |heard| heard.until.saturating_sub(now));
+        let remains = heard
+            .get(&member.label)
+            .map_or(Duration::ZERO, |heard| heard.remains(through.get(&heard.echo.origin), now));
         leases.push((member.label, remains));
     }
     let current = progress.is_current();

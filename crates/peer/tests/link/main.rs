@@ -3,13 +3,15 @@
 
 mod scripted;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use evermesh_event::assurance::replicated;
+use evermesh_event::assurance::{applied, replicated};
 use evermesh_event::{
     Block, BlockBuilder, Fill, JournalId, NodeName, Origin, Sequence, StartId, validate,
 };
+use evermesh_journal::simulated::MemoryDisk;
 use evermesh_proto::v1;
 
 use crate::scripted::{Peer, Script};
@@ -101,6 +103,25 @@ async fn p4_a_member_that_falls_silent_is_suspended_after_its_lease() {
     peer.until(|_| judge().done).await;
     assert_eq!(judge().members[0].1, v1::MemberStanding::Suspended);
     drop(mesh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p9_what_a_former_start_knew_of_acknowledgements_does_not_count() {
+    let disk = Arc::new(MemoryDisk::new());
+    let former = Peer::start_on(&disk, Script::default());
+    former.until(|peer| peer.status().pulling).await;
+    former.append("e0").await;
+    let needed = former.journal.own_head();
+    // It is on the disk there, and no application acknowledged it.
+    former.journal.cursors().applied("web-2", needed, vec![("shop".into(), Sequence::ZERO)]);
+    former.journal.close().await.unwrap();
+    drop(former);
+    let peer = Peer::start_on(&disk, Script::default());
+    let members = peer.journal.cursors().snapshot();
+    assert!(replicated(needed, &members, 0).done, "what it stored is known still");
+    assert!(!applied(&[("shop", needed)], &members).done, "it has not said what was applied");
+    peer.journal.cursors().applied("web-2", needed, Vec::new());
+    assert!(applied(&[("shop", needed)], &peer.journal.cursors().snapshot()).done);
 }
 
 #[tokio::test(start_paused = true)]

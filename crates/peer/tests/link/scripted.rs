@@ -9,7 +9,7 @@ use evermesh_event::world::{Clock, Random};
 use evermesh_event::{Fill, NodeName, Sequence, validate};
 use evermesh_identity::{Identity, Rules};
 use evermesh_journal::simulated::MemoryDisk;
-use evermesh_journal::{Intake, Journal, Limits, Options};
+use evermesh_journal::{Intake, Journal, Limits, Options, Storage};
 use evermesh_peer::{Dial, DialError, Dialer, Dialled, Parts, PeerStatus, Peers};
 use evermesh_proto::v1;
 use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
@@ -186,12 +186,17 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn start(script: Script) -> Self {
+        Self::start_on(&Arc::new(MemoryDisk::new()), script)
+    }
+
+    /// On a disk that a former start may have left.
+    pub(crate) fn start_on(disk: &Arc<MemoryDisk>, script: Script) -> Self {
         let node = NodeName::new("web-1").unwrap();
         let clock: Arc<dyn Clock> = Arc::new(Paused(tokio::time::Instant::now()));
         let random: Arc<dyn Random> = Arc::new(Counting(Default::default()));
         let (journal, writer) = Journal::open(Options {
             node: node.clone(),
-            storage: Arc::new(MemoryDisk::new()),
+            storage: Arc::clone(disk) as Arc<dyn Storage>,
             clock: Arc::clone(&clock),
             random: Arc::clone(&random),
             limits: Limits::default(),

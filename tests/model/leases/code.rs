@@ -1,0 +1,153 @@
+//! What the code decides, asked of the code: `Heard`, `Applied`, `is_silent`, `margin` of the
+//! journal, and the judgement over members of the events.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use evermesh_event::assurance::{self, Presence, Replica};
+use evermesh_event::world::Clock;
+use evermesh_event::{Frontier, JournalId, NodeName, Origin, Sequence};
+use evermesh_journal::{Applied, Echo, Heard, is_silent, margin};
+
+use super::state::{Lease, Said, Stream};
+
+/// In ticks. The margin is half of it.
+pub(crate) const LEASE: u8 = 2;
+/// A moment far enough from the beginning of the clock.
+const NOW: u8 = 100;
+const SITE: &str = "shop";
+
+#[derive(Debug)]
+struct StandingClock;
+
+impl Clock for StandingClock {
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+
+    fn boot(&self) -> Duration {
+        ticks(NOW)
+    }
+}
+
+/// Calls the code with what the model has.
+#[derive(Debug)]
+pub(crate) struct Code {
+    origin: Origin,
+    clock: Arc<dyn Clock>,
+    /// What was asked of `Applied` before, with its answers: the same few questions, for millions
+    /// of states.
+    answers: Mutex<HashMap<Counted, Option<u8>>>,
+}
+
+/// The subscriptions of a member: what it stored, its stream, each stream that ended with what it
+/// had acknowledged and how long it counts, and how long the former start's count.
+pub(crate) type Counted = (u8, Option<Stream>, [(u8, u8); 2], u8);
+
+impl Default for Code {
+    fn default() -> Self {
+        let node = NodeName::new("origin").unwrap();
+        let origin = Origin { node, journal: JournalId::new([1; 16]) };
+        Self { origin, clock: Arc::new(StandingClock), answers: Mutex::default() }
+    }
+}
+
+impl Code {
+    /// The lease after an echo of a ping of that age.
+    pub(crate) fn echoed(&self, before: Option<Lease>, age: u8, head: u8) -> Option<Lease> {
+        let before = before.map(|lease| self.heard(lease));
+        let echo = self.echo(NOW - age, head);
+        let after = Heard::after(before.as_ref(), echo, ticks(LEASE), ticks(NOW));
+        let left = count(after.until.saturating_sub(ticks(NOW)));
+        let since = u8::try_from(after.since.as_u64()).unwrap();
+        // One that is over is as good as none: the next echo begins anew.
+        (left > 0).then_some(Lease { left, since })
+    }
+
+    /// What remains of a lease for who acknowledged this much.
+    pub(crate) fn remains(&self, lease: Lease, through: u8) -> u8 {
+        count(self.heard(lease).remains(at(through), ticks(NOW)))
+    }
+
+    /// Where the subscriptions of the member lag behind what it stored.
+    pub(crate) fn lagging(&self, counted: Counted) -> Option<u8> {
+        let known = self.answers.lock().unwrap().get(&counted).copied();
+        known.unwrap_or_else(|| {
+            let answer = self.ask(counted);
+            self.answers.lock().unwrap().insert(counted, answer);
+            answer
+        })
+    }
+
+    fn ask(&self, (stored, stream, ended, former): Counted) -> Option<u8> {
+        let applied = Applied::new(Arc::clone(&self.clock));
+        let mark = |sites: &[String], through: u8, counts: u8| {
+            let through = Frontier::from_iter([(self.origin.clone(), at(through))]);
+            let mark = applied.mark(sites, through);
+            mark.leased(ticks(NOW + counts));
+            mark
+        };
+        let shop = [SITE.to_owned()];
+        let open = stream.map(|stream| mark(&shop, stream.through, stream.counts));
+        ended.iter().for_each(|(through, counts)| drop(mark(&shop, *through, *counts)));
+        drop(mark(&[], 0, former));
+        let lagging = applied.lagging(&self.origin, at(stored));
+        drop(open);
+        lagging.iter().map(|(_, through)| u8::try_from(through.as_u64()).unwrap()).min()
+    }
+
+    /// Whether a fence is done: `silent` is how long the member has not pinged.
+    pub(crate) fn is_done(
+        &self,
+        through: u8,
+        known: Said,
+        silent: Option<u8>,
+        margin: bool,
+    ) -> bool {
+        let presence = match silent {
+            Some(age) if self.is_silent(age, margin) => Presence::Suspended,
+            _ => Presence::Expected,
+        };
+        let lagging = known.lag.map(|lag| (SITE.to_owned(), at(lag))).into_iter().collect();
+        let label = "member".to_owned();
+        let member = Replica { label, stored: at(known.stored), lagging, presence };
+        assurance::applied(&[(SITE, at(through))], &[member]).done
+    }
+
+    /// A rule that is taken back leaves the margin out.
+    pub(crate) fn is_silent(&self, age: u8, with_margin: bool) -> bool {
+        if with_margin {
+            is_silent(ticks(NOW - age), ticks(LEASE), ticks(NOW))
+        } else {
+            age >= LEASE
+        }
+    }
+
+    fn heard(&self, lease: Lease) -> Heard {
+        let until = ticks(NOW + lease.left);
+        Heard { echo: self.echo(NOW, lease.since), until, since: at(lease.since) }
+    }
+
+    fn echo(&self, pinged: u8, head: u8) -> Echo {
+        let head = at(head);
+        Echo { origin: self.origin.clone(), pinged: ticks(pinged), head, durable_head: head }
+    }
+}
+
+/// The margin, in ticks.
+pub(crate) fn margin_ticks() -> u8 {
+    count(margin(ticks(LEASE)))
+}
+
+fn ticks(count: u8) -> Duration {
+    Duration::from_secs(count.into())
+}
+
+fn count(time: Duration) -> u8 {
+    u8::try_from(time.as_secs()).unwrap()
+}
+
+fn at(sequence: u8) -> Sequence {
+    Sequence::from_u64(sequence.into())
+}
