@@ -17,7 +17,7 @@ pub enum Fate {
     Unknown,
 }
 
-/// How far a subscriber was at one moment, over all of its streams.
+/// How far a subscriber was in its stream at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark(BTreeMap<String, Sequence>);
 
@@ -29,10 +29,8 @@ pub struct History {
     /// Heard at all, with how often: (origin, sequence).
     heard: HashMap<(String, Sequence), u32>,
     ids: HashSet<String>,
-    /// Heard in any stream: the highest sequence of each origin.
-    highest: Mark,
     /// Acknowledged for good: what was heard through here must not come again.
-    secured: Mark,
+    secured: BTreeMap<String, Sequence>,
     repeated: u64,
     missed: u64,
     reordered: u64,
@@ -57,27 +55,23 @@ impl History {
         }
         let times = self.heard.entry((origin.to_owned(), sequence)).or_default();
         *times += 1;
-        if *times > 1 && self.secured.0.get(origin) >= Some(&sequence) {
+        if *times > 1 && self.secured.get(origin) >= Some(&sequence) {
             self.repeated += 1;
-        }
-        match self.highest.0.get_mut(origin) {
-            Some(highest) => *highest = sequence.max(*highest),
-            None => drop(self.highest.0.insert(origin.to_owned(), sequence)),
         }
         self.ids.insert(id.to_owned());
     }
 
-    /// Everything that was heard so far.
+    /// How far the present stream is.
     #[must_use]
     pub fn mark(&self) -> Mark {
-        self.highest.clone()
+        Mark(self.newest.clone())
     }
 
-    /// What was heard up to a mark was acknowledged, and the acknowledgement is kept by whoever
-    /// says where the next stream begins: none of it may come again from now on (P3).
+    /// What was heard up to a mark was acknowledged, and both are on the node's disk: none of it
+    /// may come again from now on (P3).
     pub fn secured(&mut self, mark: &Mark) {
         for (origin, through) in &mark.0 {
-            let secured = self.secured.0.entry(origin.clone()).or_default();
+            let secured = self.secured.entry(origin.clone()).or_default();
             *secured = (*secured).max(*through);
         }
     }
@@ -141,7 +135,7 @@ pub struct Verdict {
     pub renumbered: u64,
     /// Heard again, beyond the first time.
     pub duplicated: u64,
-    /// Of those, what came again although its acknowledgement was kept.
+    /// Of those, what came again although its acknowledgement was stored.
     pub repeated: u64,
     /// Missed told.
     pub missed: u64,

@@ -28,10 +28,10 @@ use crate::Failure;
 use crate::output::Output;
 
 /// A drill is long enough for each fault to strike among events: a fault takes about this time.
-const FAULT_TAKES: Duration = Duration::from_millis(600);
+const FAULT_TAKES: Duration = Duration::from_secs(1);
 /// And it is at least this long.
 const SPAN_MIN: Duration = Duration::from_secs(5);
-/// And so long that two cores keep up with events and checker.
+/// And so slow that two cores keep up with events and checker.
 const EVENTS_PER_SECOND: usize = 5_000;
 /// The first fault comes after this: durable names are stored by then.
 const CALM: Duration = Duration::from_millis(1_500);
@@ -212,7 +212,9 @@ impl Course {
             let count = |seat: &Arc<Seat>| seat.heard().history.events();
             let enough = |seat: &Arc<Seat>| Some(count(seat)) >= wants(seat);
             // Enough events are not all of them where some were never assured.
-            if self.seats.iter().all(enough) && self.verdict().lost == 0 {
+            if self.seats.iter().all(enough)
+                && self.verdicts().iter().all(|(_, verdict)| verdict.lost == 0)
+            {
                 return;
             }
             let now = self.seats.iter().map(count).sum::<usize>();
@@ -223,19 +225,25 @@ impl Course {
         }
     }
 
-    fn verdict(&self) -> Verdict {
-        let mut all = Verdict::default();
-        for seat in &self.seats {
+    /// Of each subscription.
+    fn verdicts(&self) -> Vec<(String, Verdict)> {
+        let verdict = |seat: &Arc<Seat>| {
+            let heard = seat.heard();
             let both = seat.kind.both_sites();
-            let mut one = self.book.read(both, |book| Verdict::of(book, &seat.heard().history));
-            let named = |id| format!("{id} at {}", seat.label);
-            one.examples = std::mem::take(&mut one.examples).into_iter().map(named).collect();
-            all.add(one);
-        }
-        all
+            let verdict = self.book.read(both, |book| Verdict::of(book, &heard.history));
+            (seat.label.clone(), verdict)
+        };
+        self.seats.iter().map(verdict).collect()
     }
 
     fn report(&self, fences_stuck: u64) -> Report {
+        let (mut verdict, mut wrong) = (Verdict::default(), Vec::new());
+        for (label, one) in self.verdicts() {
+            if !one.is_clean() {
+                wrong.push((label, one.clone()));
+            }
+            verdict.add(one);
+        }
         let Done { kills, pauses, partitions } = &*self.wanted.done;
         Report {
             nodes: self.nodes.count(),
@@ -246,7 +254,8 @@ impl Course {
             kills: kills.load(Ordering::Relaxed),
             pauses: pauses.load(Ordering::Relaxed),
             partitions: partitions.load(Ordering::Relaxed),
-            verdict: self.verdict(),
+            verdict,
+            wrong,
             fences: self.fences.found(),
             fences_stuck,
             seconds: self.began.elapsed().as_secs_f64(),

@@ -9,8 +9,9 @@ use std::time::Duration;
 use evermesh_client::{Begin, Client, Item, Options, Subscriber};
 use evermesh_event::ResumeToken;
 use evermesh_event::verdict::Mark;
+use evermesh_proto::v1;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::draw::Draw;
 use super::probe::Stored;
@@ -23,11 +24,13 @@ const LIFE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_s
 const CRASH_WITHIN: Duration = Duration::from_millis(200);
 /// Between tries to open a subscription at a node that is away.
 const OPEN_AGAIN: Duration = Duration::from_millis(50);
+/// How often it is noted how far an application is that keeps its token.
+const MARK_EVERY: Duration = Duration::from_millis(200);
 /// A node stores the acknowledgements of durable names every 50 ms while it is busy. After so long,
 /// two events that it stored one after the other prove that those before are stored too.
 const PLACES_WITHIN: Duration = Duration::from_secs(1);
-/// Acknowledgements that may be kept or not; the oldest is given up.
-const UNPROVEN_MAX: usize = 16;
+/// Acknowledgements that may be stored or not; the oldest is given up.
+const UNPROVEN_MAX: usize = 64;
 
 /// The applications of one subscription.
 #[derive(Debug)]
@@ -42,15 +45,22 @@ pub(super) struct Hearing {
     subscriber: Option<Subscriber>,
     /// Where the next one begins.
     token: Option<ResumeToken>,
+    /// The epoch of the node's start in which it appended what was applied last.
+    epoch: Option<u32>,
     unproven: VecDeque<Unproven>,
+    marked: Instant,
 }
 
-/// An acknowledgement that the node took, and perhaps stored.
+/// Something was acknowledged that the node had perhaps not stored.
+///
+/// A node shows what it received before it is on its disk. If it is killed then, and the event
+/// comes again under a new offset, that is no fault, whoever acknowledged it.
 #[derive(Debug)]
 struct Unproven {
     mark: Mark,
+    /// What the node stores in this start, later than `stored_by`, is behind it in its journal.
     epoch: u32,
-    taken: Instant,
+    stored_by: Instant,
 }
 
 impl Hearing {
@@ -62,8 +72,18 @@ impl Hearing {
         draw: Draw,
         stored: watch::Receiver<Stored>,
     ) -> Result<Self, Failure> {
-        let (subscriber, token, unproven) = (None, None, VecDeque::new());
-        let mut hearing = Self { seat, client, name, draw, stored, subscriber, token, unproven };
+        let mut hearing = Self {
+            seat,
+            client,
+            name,
+            draw,
+            stored,
+            subscriber: None,
+            token: None,
+            epoch: None,
+            unproven: VecDeque::new(),
+            marked: Instant::now(),
+        };
         if hearing.seat.kind == Kind::Name {
             hearing.make_known().await?;
         }
@@ -147,92 +167,86 @@ impl Hearing {
     /// Applies and acknowledges.
     fn take(&mut self, subscriber: &mut Subscriber, item: Item) -> Result<(), Failure> {
         self.prove();
-        let mut heard = self.seat.heard();
         let through = match item {
             Item::Delivery { delivery, through } => {
-                if !heard.apply(&delivery) {
-                    let text = format!("{} was delivered what is no event", self.seat.label);
-                    return Err(Failure::new(70, text));
-                }
+                self.apply(&delivery)?;
+                self.epoch = Some(through.offset.epoch().get());
                 through
             }
             Item::Missed { through, .. } => {
-                heard.history.missed();
+                self.seat.heard().history.missed();
                 through
             }
             Item::CaughtUp { through, .. } => through,
             Item::Opened { .. } => {
-                heard.history.opened();
+                self.seat.heard().history.opened();
+                self.epoch = None;
                 return Ok(());
             }
-            Item::Interrupted(_) => {
-                // All of it was acknowledged, and who keeps a token resumes behind it.
-                if self.seat.kind != Kind::Name {
-                    let mark = heard.history.mark();
-                    heard.history.secured(&mark);
-                }
-                return Ok(());
-            }
-            Item::Freshness(_) | Item::TakenOver(_) => return Ok(()),
+            Item::Interrupted(_) | Item::Freshness(_) | Item::TakenOver(_) => return Ok(()),
         };
         subscriber.acknowledge(through);
+        if self.seat.kind != Kind::Name && self.marked.elapsed() >= MARK_EVERY {
+            self.marked = Instant::now();
+            self.to_prove(self.marked);
+        }
         Ok(())
     }
 
-    /// The application dies after it applied something and before it acknowledged that.
+    fn apply(&self, delivery: &v1::Delivery) -> Result<(), Failure> {
+        if self.seat.heard().apply(delivery) {
+            return Ok(());
+        }
+        let text = format!("{} was delivered what is no event", self.seat.label);
+        Err(Failure::new(70, text))
+    }
+
+    /// The application dies, most likely after it applied something and before it acknowledged it.
     async fn crash(&mut self, mut subscriber: Subscriber) -> Result<(), Failure> {
-        self.token = subscriber.resume_token();
         let crash = Instant::now() + CRASH_WITHIN;
-        loop {
-            let Ok(item) = timeout_at(crash, subscriber.next()).await else { break };
+        while let Ok(item) = timeout_at(crash, subscriber.next()).await {
             match item? {
                 Item::Delivery { delivery, .. } => {
-                    let mut heard = self.seat.heard();
-                    let before = heard.history.mark();
-                    heard.apply(&delivery);
-                    if self.seat.kind == Kind::Token {
-                        heard.history.secured(&before);
-                    }
+                    self.apply(&delivery)?;
                     break;
                 }
                 other => self.take(&mut subscriber, other)?,
             }
-            self.token = subscriber.resume_token();
         }
+        self.token = subscriber.resume_token();
         self.seat.heard().freshness = None;
         Ok(())
     }
 
-    /// The application ends in order, and hears that its last acknowledgement was taken.
+    /// The application ends in order, and hears whether its last acknowledgement was taken.
     async fn end(&mut self, subscriber: Subscriber) {
         self.token = subscriber.resume_token();
-        let (epoch, mark) = (self.stored.borrow().epoch, self.seat.heard().history.mark());
-        let taken = timeout(Duration::from_secs(5), subscriber.close()).await.unwrap_or_default();
-        let mut heard = self.seat.heard();
-        heard.freshness = None;
-        match (self.seat.kind, epoch) {
-            (Kind::Token, _) => heard.history.secured(&mark),
-            (Kind::Name, Some(epoch)) if taken => {
-                drop(heard);
-                self.unproven.push_back(Unproven { mark, epoch, taken: Instant::now() });
-                if self.unproven.len() > UNPROVEN_MAX {
-                    self.unproven.pop_front();
-                }
-            }
-            _ => {}
+        let taken = subscriber.close().await;
+        self.seat.heard().freshness = None;
+        if taken && self.seat.kind == Kind::Name {
+            self.to_prove(Instant::now() + PLACES_WITHIN);
         }
     }
 
-    /// Acknowledgements under a durable name that are stored by now, as what is stored after them
-    /// shows.
+    /// Everything of this stream is acknowledged, and will be stored by then.
+    fn to_prove(&mut self, stored_by: Instant) {
+        let Some(epoch) = self.epoch else { return };
+        let mark = self.seat.heard().history.mark();
+        self.unproven.push_back(Unproven { mark, epoch, stored_by });
+        if self.unproven.len() > UNPROVEN_MAX {
+            self.unproven.pop_front();
+        }
+    }
+
+    /// What is stored by now, as what the node stored after it shows.
     fn prove(&mut self) {
         let Stored { epoch, before } = *self.stored.borrow();
-        let Some(before) = before.filter(|_| !self.unproven.is_empty()) else { return };
-        // The node started again since: nobody can know.
-        self.unproven.retain(|unproven| Some(unproven.epoch) == epoch);
-        while let Some(unproven) =
-            self.unproven.pop_front_if(|unproven| unproven.taken + PLACES_WITHIN <= before)
-        {
+        let (Some(epoch), Some(before)) = (epoch, before) else { return };
+        // Of an earlier start: nobody can know.
+        self.unproven.retain(|unproven| unproven.epoch >= epoch);
+        let proven =
+            |unproven: &mut Unproven| unproven.epoch == epoch && unproven.stored_by <= before;
+        while let Some(unproven) = self.unproven.pop_front_if(proven) {
             self.seat.heard().history.secured(&unproven.mark);
         }
     }

@@ -17,6 +17,8 @@ pub(super) struct Report {
     pub(super) pauses: u64,
     pub(super) partitions: u64,
     pub(super) verdict: Verdict,
+    /// The subscriptions that heard something wrong, and what.
+    pub(super) wrong: Vec<(String, Verdict)>,
     pub(super) fences: Found,
     /// Nodes at which no fence was done within a minute after everything was healed.
     pub(super) fences_stuck: u64,
@@ -71,7 +73,14 @@ impl Report {
             )];
         }
         let mut lines = vec!["This must not be: see the table.".to_owned()];
-        lines.extend(self.verdict.examples.iter().map(|id| format!("  lost: {id}")));
+        for (label, wrong) in &self.wrong {
+            let Verdict { lost, reordered, phantom, repeated, missed, .. } = wrong;
+            lines.push(format!(
+                "  {label}: {lost} lost, {reordered} reordered, {phantom} phantom, \
+                 {repeated} duplicated, {missed} missed"
+            ));
+            lines.extend(wrong.examples.iter().map(|id| format!("    lost: {id}")));
+        }
         lines.extend(self.fences.examples.iter().map(|said| format!("  {said}")));
         lines.push(format!("The same faults come again with --seed {}.", self.seed));
         lines
@@ -122,6 +131,7 @@ mod tests {
             pauses: 2,
             partitions: 2,
             verdict: Verdict { duplicated: 4, ..Verdict::default() },
+            wrong: Vec::new(),
             fences: Found::default(),
             fences_stuck: 0,
             seconds: 10.0,
