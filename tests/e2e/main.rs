@@ -13,6 +13,7 @@ mod cache;
 mod config_errors;
 mod demo;
 mod door;
+mod drill;
 mod golang;
 mod history;
 mod javascript;

@@ -1,9 +1,9 @@
-//! `evermesh drill`: real nodes are killed, paused and parted from each other while events flow, and
-//! a verdict is spoken over what was published, heard and promised.
+//! `evermesh drill`: real nodes are killed, paused and parted from each other while events flow,
+//! and a verdict is spoken over what was published, heard and promised.
 //!
-//! Publishers, subscribers and the checker run in this process; the nodes are processes of their
-//! own, here with a relay in each link, or wherever a file says. The verdict is told nothing of what
-//! was done to them.
+//! Publishers, subscribers and the checker run in this process. The nodes are processes of their
+//! own, here with a relay in each link, or wherever a file says. The verdict is told nothing of
+//! what was done to them.
 
 mod book;
 mod course;
@@ -53,9 +53,9 @@ const FORGET_WITHIN: Duration = Duration::from_secs(5);
 
 The exit code is 0 only if nothing was lost, reordered, made up, needlessly missed, or delivered
 again after its acknowledgement was stored, and no fence deceived anybody; it is 1 if not.
-A file of nodes has one [[node]] for each, with `at` (as --at elsewhere), optionally `name`, `cert`,
-`key_file` and `ca`, and the commands by which faults are made and ended: `kill` and `start`, `pause`
-and `continue`, `part` and `heal`. Faults without commands are left out.")]
+A file of nodes has one [[node]] for each, with `at` (as --at elsewhere), optionally `name`,
+`cert`, `key_file` and `ca`, and the commands by which faults are made and ended: `kill` and
+`start`, `pause` and `continue`, `part` and `heal`. Faults without commands are left out.")]
 pub(crate) struct Args {
     /// How many nodes to start
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=12))]

@@ -74,7 +74,7 @@ fn parse(text: &str) -> Result<Vec<Given>, String> {
     let count = file.node.len();
     if !(2..=NODES_MAX).contains(&count) {
         return Err(format!(
-            "it names {count} nodes; a drill needs 2 to {NODES_MAX}: write one [[node]] for each"
+            "{count} nodes, but a drill needs 2 to {NODES_MAX}: write one [[node]] for each"
         ));
     }
     let given = file.node.into_iter().enumerate().map(|(n, entry)| Given::new(n + 1, entry));
@@ -232,7 +232,7 @@ mod tests {
         let lone = refused(&format!("{TWO}kill = \"true\"\n"));
         assert_eq!(lone, "node-2 has `kill` without `start`: give both, or neither");
         let one = refused("[[node]]\nat = \"unix:/a.sock\"\n");
-        assert!(one.contains("it names 1 nodes; a drill needs 2 to 64"), "{one}");
+        assert!(one.contains("1 nodes, but a drill needs 2 to 64"), "{one}");
         let at = refused("[[node]]\nat = \"web-1\"\n[[node]]\nat = \"unix:/b.sock\"\n");
         assert!(at.starts_with("node-1: at = \"web-1\": not an address"), "{at}");
         let unknown = refused(&format!("{TWO}stop = \"true\"\n"));

@@ -188,7 +188,7 @@ impl Hearing {
         subscriber.acknowledge(through);
         if self.seat.kind != Kind::Name && self.marked.elapsed() >= MARK_EVERY {
             self.marked = Instant::now();
-            self.to_prove(self.marked);
+            self.wait_for_proof(self.marked);
         }
         Ok(())
     }
@@ -224,12 +224,12 @@ impl Hearing {
         let taken = subscriber.close().await;
         self.seat.heard().freshness = None;
         if taken && self.seat.kind == Kind::Name {
-            self.to_prove(Instant::now() + PLACES_WITHIN);
+            self.wait_for_proof(Instant::now() + PLACES_WITHIN);
         }
     }
 
     /// Everything of this stream is acknowledged, and will be stored by then.
-    fn to_prove(&mut self, stored_by: Instant) {
+    fn wait_for_proof(&mut self, stored_by: Instant) {
         let Some(epoch) = self.epoch else { return };
         let mark = self.seat.heard().history.mark();
         self.unproven.push_back(Unproven { mark, epoch, stored_by });

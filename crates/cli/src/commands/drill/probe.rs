@@ -71,7 +71,7 @@ impl Prober {
                 asked.join_next().await;
             }
             let number = self.number();
-            if number % APPLIED_EVERY == 0 && !self.skips_fences {
+            if number.is_multiple_of(APPLIED_EVERY) && !self.skips_fences {
                 asked.spawn(self.clone().apply(number));
             } else if let Some((id, token)) = self.publish(number).await {
                 let epoch = token.sequence.epoch().get();
