@@ -24,6 +24,7 @@ mod mesh;
 mod node;
 mod one_node;
 mod overlap;
+mod own_name;
 mod pages;
 mod producer;
 mod publish_subscribe;

@@ -107,15 +107,14 @@ impl Course {
             self.output.note(&self.line("all is healed; waiting for the last event to arrive"))?;
             probing.shutdown().await;
             let stuck = self.last_fences().await?;
-            self.arrive().await;
-            Ok::<_, Failure>(stuck)
+            Ok::<_, Failure>((stuck, self.arrive().await))
         };
-        let stuck = tokio::select! {
-            stuck = work => stuck?,
+        let (stuck, verdicts) = tokio::select! {
+            done = work => done?,
             Some(ended) = hearing.join_next() => return Err(ended_by_itself(ended)),
             fallen = self.watch() => return Err(fallen),
         };
-        Ok(self.report(stuck))
+        Ok(self.report(stuck, verdicts))
     }
 
     /// Opens every subscription; each is heard from now on.
@@ -202,45 +201,48 @@ impl Course {
         Ok(stuck)
     }
 
-    /// Returns when everybody heard everything, or when nothing more comes.
-    async fn arrive(&self) {
+    /// Returns when everybody heard everything, or when nothing more comes: the verdict over each
+    /// subscription, in their order.
+    async fn arrive(&self) -> Vec<Verdict> {
         let patience = if self.wanted.plant.is_some() { QUIET } else { ARRIVES_WITHIN };
         let expected = [false, true].map(|both| self.book.read(both, |book| book.assured()));
-        let wants = |seat: &Seat| expected.get(usize::from(seat.kind.both_sites())).copied();
         let (mut deadline, mut before) = (Instant::now() + patience, 0);
+        let mut verdicts: Vec<Option<Verdict>> = vec![None; self.seats.len()];
         while Instant::now() < deadline {
-            let count = |seat: &Arc<Seat>| seat.heard().history.events();
-            let enough = |seat: &Arc<Seat>| Some(count(seat)) >= wants(seat);
-            // Enough events are not all of them where some were never assured.
-            if self.seats.iter().all(enough)
-                && self.verdicts().iter().all(|(_, verdict)| verdict.lost == 0)
-            {
-                return;
+            let (mut now, mut complete) = (0, true);
+            for (seat, verdict) in self.seats.iter().zip(&mut verdicts) {
+                let heard = seat.heard().history.events();
+                let wanted = expected.get(usize::from(seat.kind.both_sites())).copied();
+                // Enough events are not all of them where some were never assured; the verdict,
+                // which looks at each, is not asked for before.
+                if verdict.is_none() && Some(heard) >= wanted {
+                    *verdict = Some(self.verdict(seat)).filter(|verdict| verdict.lost == 0);
+                }
+                now += heard;
+                complete &= verdict.is_some();
             }
-            let now = self.seats.iter().map(count).sum::<usize>();
-            if now > before {
+            if complete {
+                break;
+            }
+            if now != before {
                 (before, deadline) = (now, Instant::now() + patience);
             }
             sleep(ASK_EVERY).await;
         }
+        let each = self.seats.iter().zip(verdicts);
+        each.map(|(seat, verdict)| verdict.unwrap_or_else(|| self.verdict(seat))).collect()
     }
 
-    /// Of each subscription.
-    fn verdicts(&self) -> Vec<(String, Verdict)> {
-        let verdict = |seat: &Arc<Seat>| {
-            let heard = seat.heard();
-            let both = seat.kind.both_sites();
-            let verdict = self.book.read(both, |book| Verdict::of(book, &heard.history));
-            (seat.label.clone(), verdict)
-        };
-        self.seats.iter().map(verdict).collect()
+    fn verdict(&self, seat: &Seat) -> Verdict {
+        let heard = seat.heard();
+        self.book.read(seat.kind.both_sites(), |book| Verdict::of(book, &heard.history))
     }
 
-    fn report(&self, fences_stuck: u64) -> Report {
+    fn report(&self, fences_stuck: u64, verdicts: Vec<Verdict>) -> Report {
         let (mut verdict, mut wrong) = (Verdict::default(), Vec::new());
-        for (label, one) in self.verdicts() {
+        for (seat, one) in self.seats.iter().zip(verdicts) {
             if !one.is_clean() {
-                wrong.push((label, one.clone()));
+                wrong.push((seat.label.clone(), one.clone()));
             }
             verdict.add(one);
         }

@@ -112,9 +112,10 @@ async fn pass(
     let ended = |_| io::Error::from(io::ErrorKind::BrokenPipe);
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let count = from.read(&mut buffer).await?;
+        let read = from.read(&mut buffer).await;
         // Also an end does not get through where nothing does.
         passage.wait_for(&open).await.map_err(ended)?;
+        let count = read?;
         if count == 0 {
             return to.shutdown().await;
         }
