@@ -17,7 +17,7 @@ fn demo(directory: &Path, more: &[&str]) -> Command {
 }
 
 /// Neither a file nor a process whose arguments name the directory.
-fn is_clean(directory: &Path) -> bool {
+pub(crate) fn is_clean(directory: &Path) -> bool {
     let name = directory.to_str().unwrap().as_bytes();
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let arguments = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
@@ -26,7 +26,7 @@ fn is_clean(directory: &Path) -> bool {
     fs::read_dir(directory).unwrap().next().is_none() && processes.count() == 0
 }
 
-fn last_line(output: &[u8]) -> Value {
+pub(crate) fn last_line(output: &[u8]) -> Value {
     let text = std::str::from_utf8(output).unwrap();
     serde_json::from_str(text.lines().last().unwrap()).unwrap()
 }

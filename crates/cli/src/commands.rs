@@ -7,6 +7,7 @@ mod ca;
 mod check;
 mod completions;
 mod demo;
+mod drill;
 mod fence;
 mod health;
 mod letters;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Status(status::Args),
     Health(health::Args),
     Demo(demo::Args),
+    Drill(drill::Args),
     Bench(bench::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -54,6 +56,7 @@ impl Command {
             Self::Status(args) => status::run(args, output).await,
             Self::Health(args) => health::run(args, output).await,
             Self::Demo(args) => demo::run(args, output).await,
+            Self::Drill(args) => drill::run(args, output).await,
             Self::Bench(args) => bench::run(args, output).await,
             Self::Completions(args) => completions::run(&args, output),
             Self::Man(args) => man::run(&args, output),

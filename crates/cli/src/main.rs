@@ -9,6 +9,7 @@ mod connection;
 mod failure;
 mod mesh;
 mod output;
+mod ports;
 mod quantity;
 mod signals;
 

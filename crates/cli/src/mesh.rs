@@ -1,10 +1,10 @@
-//! Three nodes for the demonstration and the bench: fresh certificates, configuration files and
-//! real processes in a temporary directory. Dropping it ends every process by its own pid and
+//! Nodes for the demonstration, the bench and the drill: fresh certificates, configuration files
+//! and real processes in a temporary directory. Dropping it ends every process by its own pid and
 //! removes the directory.
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,10 +13,11 @@ use evermesh_client::{Address, Client, Credentials};
 use evermesh_event::NodeName;
 use evermesh_identity::ca;
 use evermesh_proto::v1;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Failure;
+use crate::{Failure, ports};
 
-/// How many nodes there are.
+/// How many nodes the demonstration and the bench have.
 pub(crate) const NODES: usize = 3;
 /// The scope of the demonstration's events.
 pub(crate) const SITE: &str = "demo";
@@ -24,7 +25,7 @@ pub(crate) const SITE: &str = "demo";
 /// How often a state is asked for that nothing announces.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
-/// Three nodes, and one subscriber process beside each.
+/// Nodes, and at most one subscriber process beside each.
 #[derive(Debug)]
 pub(crate) struct Mesh {
     program: PathBuf,
@@ -34,20 +35,31 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    /// Makes certificates and configurations; starts nothing.
-    pub(crate) fn prepare() -> Result<Self, Failure> {
+    /// Makes certificates and configurations of so many nodes; starts nothing.
+    pub(crate) fn prepare(count: usize) -> Result<Self, Failure> {
+        Self::prepare_through(count, |_, _, port| Ok(port))
+    }
+
+    /// The same, where a node does not dial another's port, but the one that is given instead:
+    /// `through` is asked with who dials, whom, and the port of that one.
+    pub(crate) fn prepare_through(
+        count: usize,
+        mut through: impl FnMut(usize, usize, u16) -> Result<u16, Failure>,
+    ) -> Result<Self, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| Failure::io("find this program's own file", &error))?;
         let directory = tempfile::Builder::new()
-            .prefix("evermesh-demo-")
+            .prefix("evermesh-")
             .tempdir()
             .map_err(|error| Failure::io("make a temporary directory", &error))?;
-        let none = || (0..NODES).map(|_| None).collect();
+        let none = || (0..count).map(|_| None).collect();
         let mesh = Self { program, directory, nodes: none(), subscribers: none() };
         mesh.certificates()?;
-        let ports = free_ports().map_err(|error| Failure::io("find free ports", &error))?;
-        for node in 0..NODES {
-            let text = mesh.configuration(node, &ports);
+        let ports = ports::free(count).map_err(|error| Failure::io("find free ports", &error))?;
+        for (node, port) in ports.iter().enumerate() {
+            let others = ports.iter().enumerate().filter(|(other, _)| *other != node);
+            let dialled = others.map(|(other, port)| through(node, other, *port));
+            let text = configuration(node, *port, &dialled.collect::<Result<Vec<_>, _>>()?);
             fs::write(mesh.path(node, "toml"), text)
                 .map_err(|error| Failure::io("write a configuration", &error))?;
         }
@@ -60,7 +72,7 @@ impl Mesh {
         let now = SystemTime::now();
         let new = ca::NewAuthority { dir: authority.clone(), trust_domain: "demo.internal".into() };
         ca::init(&new, now).map_err(failed)?;
-        for node in 0..NODES {
+        for node in 0..self.nodes.len() {
             let name = NodeName::new(&name(node)).map_err(|e| Failure::new(70, e.to_string()))?;
             let leaf = ca::Leaf {
                 subject: ca::Subject::Node(name),
@@ -72,23 +84,6 @@ impl Mesh {
             ca::issue(&authority, &leaf, now).map_err(failed)?;
         }
         Ok(())
-    }
-
-    fn configuration(&self, node: usize, ports: &[u16]) -> String {
-        let peers: Vec<_> = (0..)
-            .zip(ports)
-            .filter(|(other, _)| *other != node)
-            .map(|(_, port)| format!("\"https://127.0.0.1:{port}\""))
-            .collect();
-        let port = ports.get(node).copied().unwrap_or_default();
-        let name = name(node);
-        format!(
-            "[node]\nname = \"{name}\"\ndata_dir = \"{name}.data\"\n\n\
-             [listen]\nshared = \"127.0.0.1:{port}\"\nlocal = \"{name}.sock\"\n\n\
-             [tls]\ncert = \"{name}.pem\"\nkey = \"{name}.key\"\nca = \"ca.pem\"\n\n\
-             [mesh]\npeers = [{}]\n",
-            peers.join(", ")
-        )
     }
 
     /// Starts a node; its log lines go to a file.
@@ -139,11 +134,19 @@ impl Mesh {
 
     /// SIGSTOP: it stays, and does nothing.
     pub(crate) fn pause_node(&self, node: usize) -> Result<(), Failure> {
+        self.signal(node, Signal::STOP).map_err(|error| Failure::io("pause a node", &error))
+    }
+
+    /// SIGCONT: it goes on, and does not know for how long it did not.
+    pub(crate) fn continue_node(&self, node: usize) -> Result<(), Failure> {
+        self.signal(node, Signal::CONT).map_err(|error| Failure::io("continue a node", &error))
+    }
+
+    fn signal(&self, node: usize, signal: Signal) -> io::Result<()> {
         let child = self.nodes.get(node).and_then(Option::as_ref);
-        let pid = child.and_then(|child| rustix::process::Pid::from_raw(child.id().cast_signed()));
-        let pid = pid.ok_or_else(|| Failure::new(70, "the node to pause is not running"))?;
-        rustix::process::kill_process(pid, rustix::process::Signal::STOP)
-            .map_err(|error| Failure::io("pause a node", &error.into()))
+        let pid = child.and_then(|child| Pid::from_raw(child.id().cast_signed()));
+        let pid = pid.ok_or_else(|| io::Error::other("it is not running"))?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Whether a process that should be running has ended, and which.
@@ -166,7 +169,7 @@ impl Mesh {
             let log = fs::read_to_string(self.path(node, "log")).ok()?;
             Some(format!("{} said last: {}", name(node), log.lines().last()?))
         };
-        (0..NODES).filter_map(last).collect::<Vec<_>>().join("; ")
+        (0..self.nodes.len()).filter_map(last).collect::<Vec<_>>().join("; ")
     }
 
     /// A client of a node, through its local socket. Connects when it is first used.
@@ -187,8 +190,8 @@ impl Mesh {
         loop {
             let status = client.admin().get_status(v1::GetStatusRequest {}).await;
             let members = status.map(|status| status.into_inner().members).unwrap_or_default();
-            if members.iter().filter(|member| member.pulling && member.feeding).count() == NODES - 1
-            {
+            let linked = members.iter().filter(|member| member.pulling && member.feeding).count();
+            if linked + 1 == self.nodes.len() {
                 return Ok(());
             }
             if let Some(fallen) = self.fallen() {
@@ -228,6 +231,11 @@ impl Mesh {
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
+
+    /// The directory stays.
+    pub(crate) fn keep(&mut self) {
+        self.directory.disable_cleanup(true);
+    }
 }
 
 impl Drop for Mesh {
@@ -237,6 +245,19 @@ impl Drop for Mesh {
             let _ = end(Some(child));
         }
     }
+}
+
+/// The configuration of a node, and the ports at which it dials its peers.
+fn configuration(node: usize, port: u16, peers: &[u16]) -> String {
+    let peers: Vec<_> = peers.iter().map(|port| format!("\"https://127.0.0.1:{port}\"")).collect();
+    let name = name(node);
+    format!(
+        "[node]\nname = \"{name}\"\ndata_dir = \"{name}.data\"\n\n\
+         [listen]\nshared = \"127.0.0.1:{port}\"\nlocal = \"{name}.sock\"\n\n\
+         [tls]\ncert = \"{name}.pem\"\nkey = \"{name}.key\"\nca = \"ca.pem\"\n\n\
+         [mesh]\npeers = [{}]\n",
+        peers.join(", ")
+    )
 }
 
 /// Ends a process by its own pid and waits for it.
@@ -273,13 +294,4 @@ pub(crate) fn own_cpu() -> Duration {
 /// The name of a node.
 pub(crate) fn name(node: usize) -> String {
     format!("web-{}", node + 1)
-}
-
-/// Ports that were free a moment ago.
-fn free_ports() -> io::Result<Vec<u16>> {
-    // All are held until all are found, so that none comes twice.
-    let held: Vec<_> = (0..NODES)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<io::Result<_>>()?;
-    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }

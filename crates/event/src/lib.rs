@@ -11,6 +11,7 @@
 //! deterministic: clock and randomness come in as arguments, through [`world`] where a rule needs
 //! them repeatedly.
 
+mod arrival;
 pub mod assurance;
 pub mod block;
 mod dedupe;
@@ -25,6 +26,7 @@ mod validate;
 pub mod verdict;
 pub mod world;
 
+pub use arrival::Arrival;
 pub use block::{Block, BlockBuilder, BlockError};
 pub use dedupe::{DedupeKey, DedupeWindow};
 pub use filter::{Coverage, Filter};

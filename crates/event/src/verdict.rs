@@ -17,6 +17,10 @@ pub enum Fate {
     Unknown,
 }
 
+/// How far a subscriber was in its stream at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark(BTreeMap<String, Sequence>);
+
 /// What one subscriber recorded, in its order.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -25,6 +29,9 @@ pub struct History {
     /// Heard at all, with how often: (origin, sequence).
     heard: HashMap<(String, Sequence), u32>,
     ids: HashSet<String>,
+    /// Acknowledged for good: what was heard through here must not come again.
+    secured: BTreeMap<String, Sequence>,
+    repeated: u64,
     missed: u64,
     reordered: u64,
     deliveries: u64,
@@ -46,8 +53,33 @@ impl History {
                 self.newest.insert(origin.to_owned(), sequence);
             }
         }
-        *self.heard.entry((origin.to_owned(), sequence)).or_default() += 1;
+        let times = self.heard.entry((origin.to_owned(), sequence)).or_default();
+        *times += 1;
+        if *times > 1 && self.secured.get(origin) >= Some(&sequence) {
+            self.repeated += 1;
+        }
         self.ids.insert(id.to_owned());
+    }
+
+    /// How far the present stream is.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark(self.newest.clone())
+    }
+
+    /// What was heard up to a mark was acknowledged, and both are on the node's disk: none of it
+    /// may come again from now on (P3).
+    pub fn secured(&mut self, mark: &Mark) {
+        for (origin, through) in &mark.0 {
+            let secured = self.secured.entry(origin.clone()).or_default();
+            *secured = (*secured).max(*through);
+        }
+    }
+
+    /// Whether an event was heard.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.ids.contains(id)
     }
 
     /// A missed was told.
@@ -120,6 +152,8 @@ pub struct Verdict {
     pub renumbered: u64,
     /// Heard again, beyond the first time.
     pub duplicated: u64,
+    /// Of those, what came again although its acknowledgement was stored.
+    pub repeated: u64,
     /// Missed told.
     pub missed: u64,
     /// The first few ids that were lost, to look for.
@@ -146,6 +180,7 @@ impl Verdict {
         verdict.phantom = strangers as u64;
         verdict.renumbered = numbers.saturating_sub(history.ids.len()) as u64;
         verdict.duplicated = history.deliveries - numbers as u64;
+        verdict.repeated = history.repeated;
         verdict
     }
 
@@ -156,14 +191,16 @@ impl Verdict {
         self.phantom += other.phantom;
         self.renumbered += other.renumbered;
         self.duplicated += other.duplicated;
+        self.repeated += other.repeated;
         self.missed += other.missed;
         other.examples.iter().for_each(|id| self.name(id));
     }
 
-    /// P1 and P2 held, and nothing had to be missed.
+    /// P1, P2 and P3 held, and nothing had to be missed.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
-        self.lost == 0 && self.reordered == 0 && self.phantom == 0 && self.missed == 0
+        let wrong = self.lost + self.reordered + self.phantom + self.repeated;
+        wrong == 0 && self.missed == 0
     }
 
     fn name(&mut self, id: &str) {
@@ -226,6 +263,35 @@ mod tests {
         assert_eq!((again.duplicated, again.is_clean()), (1, true));
         let within = verdict(|history, _| history.heard("web-1", at(3), "c"));
         assert_eq!((within.duplicated, within.reordered), (1, 1), "within one stream it is one");
+    }
+
+    #[test]
+    fn p3_what_was_secured_must_not_come_again() {
+        let again = |history: &mut History, n, id| {
+            history.opened();
+            history.heard("web-1", at(n), id);
+        };
+        let secured = verdict(|history, _| {
+            let mark = history.mark();
+            history.secured(&mark);
+            again(history, 3, "c");
+        });
+        assert_eq!((secured.repeated, secured.duplicated, secured.is_clean()), (1, 1, false));
+        let later = verdict(|history, published| {
+            let mark = history.mark();
+            published.note("d", Fate::Assured);
+            history.heard("web-1", at(4), "d");
+            history.secured(&mark);
+            again(history, 4, "d");
+        });
+        assert_eq!((later.repeated, later.duplicated), (0, 1), "it came after the mark");
+        let other = verdict(|history, _| {
+            let mark = history.mark();
+            history.secured(&mark);
+            history.opened();
+            history.heard("web-2", at(1), "a");
+        });
+        assert_eq!((other.repeated, other.renumbered), (0, 1), "another number");
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! One admitted connection: HTTP/2 or HTTP/1.1, its calls, its end.
 //!
-//! Comes after `preface`. Every call gets the connection's [`Identity`] and [`Remote`] in its
-//! extensions, and loses whatever header could pretend to one. Ends by itself, or on drain: told
+//! Comes after `preface`. Every call gets the connection's [`Identity`] and [`Remote`], and its
+//! [`Arrival`], in its extensions, and loses whatever header could pretend to one. Ends by itself, or on drain: told
 //! to go away first, dropped when stopping is ordered. Deliberately absent: anything per message.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use evermesh_event::Arrival;
 use evermesh_identity::Identity;
 use http::{HeaderMap, HeaderName, Request};
 use hyper::body::Incoming;
@@ -55,6 +57,9 @@ const KEEP_ALIVE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long an HTTP/1.1 connection may wait for its next request, headers included. Balancers and
 /// language runtimes that keep connections for longer open another.
 const IDLE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The number of the next call that comes in.
+static NEXT_ARRIVAL: AtomicU64 = AtomicU64::new(0);
 
 /// Headers by which evermesh itself tells services who calls. Nobody else may send them.
 const OWN_HEADERS: &str = "x-evermesh-";
@@ -166,7 +171,8 @@ async fn finish<C: Future<Output = hyper::Result<()>>>(
     }
 }
 
-/// One call: cleaned, marked with its caller, handed on inside its span.
+/// One call: cleaned, marked with its caller, handed on inside its span. Called in the order in
+/// which the calls of a connection came in.
 fn call<S>(
     request: Request<Incoming>,
     caller: &Caller,
@@ -185,6 +191,7 @@ where
     let extensions = request.extensions_mut();
     extensions.insert(caller.identity.clone());
     extensions.insert(caller.remote.clone());
+    extensions.insert(Arrival::new(NEXT_ARRIVAL.fetch_add(1, Ordering::Relaxed)));
     service.oneshot(request).instrument(span)
 }
 

@@ -142,7 +142,8 @@ impl EventReplication for Local {
         request: Request<Streaming<v1::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let who = self.caller(&request)?;
-        let opened = crate::subscribe::subscribe(self, &who, request.into_inner());
+        let arrival = request.extensions().get().copied();
+        let opened = crate::subscribe::subscribe(self, &who, arrival, request.into_inner());
         opened.map(Response::new).map_err(|refusal| self.refuse(&who, refusal))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evermesh_event::{Filter, Offset, ResumeToken, Sequence, limits};
+use evermesh_event::{Arrival, Filter, Offset, ResumeToken, Sequence, limits};
 use evermesh_identity::{Act, Identity, Sites};
 use evermesh_journal::{Missed, Name, NameError, Resume};
 use evermesh_proto::v1;
@@ -31,16 +31,18 @@ pub(crate) struct Begin {
 pub(crate) fn subscribe(
     local: &Local,
     who: &Identity,
+    arrival: Option<Arrival>,
     said: Streaming<v1::SubscribeRequest>,
 ) -> Result<ReceiverStream<Result<v1::SubscribeResponse, Status>>, Refusal> {
-    opening::aside(local, who, |local, who, answers| async move {
-        run(&local, &who, said, &answers).await
+    opening::aside(local, who, move |local, who, answers| async move {
+        run(&local, &who, arrival, said, &answers).await
     })
 }
 
 async fn run(
     local: &Local,
     who: &Identity,
+    arrival: Option<Arrival>,
     mut said: Streaming<v1::SubscribeRequest>,
     answers: &Answers,
 ) -> Result<(), Refusal> {
@@ -67,7 +69,7 @@ async fn run(
         unacknowledged: 0,
         durable_name: begin.name.as_ref().map(|(key, _)| key.clone()).unwrap_or_default(),
     };
-    let place = local.subscriptions.open(view).ok_or_else(|| {
+    let place = local.subscriptions.open(view, arrival).ok_or_else(|| {
         let message = format!("this node serves {SUBSCRIPTIONS_MAX} subscriptions at most");
         Refusal::new(Code::ResourceExhausted, "TOO_MANY_SUBSCRIPTIONS", message)
             .retry_after(Duration::from_secs(1))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use evermesh_event::{Offset, Unacknowledged};
+use evermesh_event::{Arrival, Offset, Unacknowledged};
 use tokio_util::sync::CancellationToken;
 
 /// On one node. Each holds at most its unacknowledged entries and two messages.
@@ -30,6 +30,8 @@ pub struct SubscriptionView {
 #[derive(Debug)]
 struct Open {
     view: SubscriptionView,
+    /// When it was asked for, where that is known.
+    arrival: Option<Arrival>,
     taken_over: CancellationToken,
 }
 
@@ -45,8 +47,9 @@ pub(crate) struct Subscriptions(Arc<Mutex<Table>>);
 
 impl Subscriptions {
     /// Takes a place; `None` if all are taken. An older stream of the same durable name is told to
-    /// end.
-    pub(crate) fn open(&self, view: SubscriptionView) -> Option<Place> {
+    /// end. That may be this one: of two that were asked for one after the other, the first can be
+    /// the second to come here, above all where its caller gave it up and tried again.
+    pub(crate) fn open(&self, view: SubscriptionView, arrival: Option<Arrival>) -> Option<Place> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if table.open.len() >= SUBSCRIPTIONS_MAX {
             return None;
@@ -56,9 +59,14 @@ impl Subscriptions {
         let same = |open: &&Open| {
             !view.durable_name.is_empty() && open.view.durable_name == view.durable_name
         };
-        table.open.values().filter(same).for_each(|open| open.taken_over.cancel());
         let taken_over = CancellationToken::new();
-        table.open.insert(number, Open { view, taken_over: taken_over.clone() });
+        let newer = |open: &Open| arrival.is_some() && open.arrival > arrival;
+        if table.open.values().filter(same).any(newer) {
+            taken_over.cancel();
+        } else {
+            table.open.values().filter(same).for_each(|open| open.taken_over.cancel());
+        }
+        table.open.insert(number, Open { view, arrival, taken_over: taken_over.clone() });
         Some(Place { table: self.clone(), number, taken_over })
     }
 
@@ -96,5 +104,38 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.table.0.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn view(name: &str) -> SubscriptionView {
+        SubscriptionView {
+            identity: "local:uid=0".into(),
+            sites: Vec::new(),
+            delivered: Offset::ZERO,
+            acknowledged: Offset::ZERO,
+            unacknowledged: 0,
+            durable_name: name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_newer_stream_has_the_name_in_whatever_order_they_come() {
+        let ended = |first: Option<u64>, second: Option<u64>| {
+            let table = Subscriptions::default();
+            let open = |number: Option<u64>| table.open(view("cache"), number.map(Arrival::new));
+            let (first, second) = (open(first).unwrap(), open(second).unwrap());
+            let other = table.open(view("another"), Some(Arrival::new(9))).unwrap();
+            assert!(!other.taken_over().is_cancelled());
+            [first, second].map(|place| place.taken_over().is_cancelled())
+        };
+        assert_eq!(ended(Some(1), Some(2)), [true, false]);
+        assert_eq!(ended(Some(2), Some(1)), [false, true], "it was asked for before");
+        assert_eq!(ended(None, None), [true, false]);
+        assert_eq!(ended(Some(1), None), [true, false]);
     }
 }

@@ -96,7 +96,7 @@ async fn measure(args: &MeshArgs, output: &Output) -> Result<(), Failure> {
 }
 
 async fn one(args: &MeshArgs) -> Result<Run, Failure> {
-    let mut mesh = Mesh::prepare()?;
+    let mut mesh = Mesh::prepare(NODES)?;
     (0..NODES).try_for_each(|node| mesh.start_node(node))?;
     let clients: Vec<_> = (0..NODES).map(|node| mesh.connect(node)).collect::<Result<_, _>>()?;
     let [publisher, second, third] = clients.as_slice() else {

@@ -87,7 +87,7 @@ async fn demonstrate(args: &Args, show: &Show<'_>) -> Result<(), Failure> {
     let began = Instant::now();
     let total = args.events as usize;
     show.say("evermesh demo: three nodes on this machine, one of them is killed")?;
-    let mut mesh = Mesh::prepare()?;
+    let mut mesh = Mesh::prepare(NODES)?;
     show.say(&format!("  files in {}", mesh.directory().display()))?;
     for node in 0..NODES {
         mesh.start_node(node)?;
