@@ -25,8 +25,9 @@ const HEALED: Duration = Duration::from_secs(7);
 const LIVE_WITHIN: Duration = Duration::from_secs(25);
 /// How long it stays quiet, for whoever nobody waits for.
 const QUIET: Duration = Duration::from_millis(600);
-/// How long fences may take: two leases for each site, one after the other, and the calls.
-const FENCED_WITHIN: Duration = Duration::from_secs(12);
+/// How long fences may take: until every stream that was cut is noticed, then two leases for each
+/// site, one after the other, and the calls.
+const FENCED_WITHIN: Duration = Duration::from_secs(50);
 /// One step of the simulation: coarse, for that is what a run costs.
 const TICK: Duration = Duration::from_millis(10);
 

@@ -169,32 +169,29 @@ impl Node {
         self.channel = None;
     }
 
-    /// Asks a fence and records the answer; `due`: it must be done. False without an answer.
+    /// Asks a fence and records the answer; `due`: it must be done. `None` without an answer.
     pub(crate) async fn fence(
         &mut self,
         recorder: &Recorder,
         token: v1::FenceToken,
         wait_for: Duration,
         due: bool,
-    ) -> bool {
-        let Ok(fence) = FenceToken::from_proto(&token) else { return false };
-        let Some(mut client) = self.client().await else { return false };
+    ) -> Option<bool> {
+        let fence = FenceToken::from_proto(&token).ok()?;
+        let mut client = self.client().await?;
         let wait_for = wait_for.try_into().ok();
         let request =
             v1::FenceRequest { fence_token: Some(token), wait_for, this_node_only: false };
         let answer = tokio::time::timeout(CALL_DEADLINE, client.fence(request)).await;
         let Ok(Ok(answer)) = answer else {
             self.trouble();
-            return false;
+            return None;
         };
-        let answer = answer.into_inner();
-        let number = Number {
-            origin: fence.origin.text(),
-            sequence: fence.sequence.as_u64(),
-        };
-        let members = standings(answer.members);
-        recorder.say(What::Fenced { number, site: fence.site, done: answer.done, members, due });
-        true
+        let v1::FenceResponse { done, members } = answer.into_inner();
+        let number = Number { origin: fence.origin.text(), sequence: fence.sequence.as_u64() };
+        let members = standings(members);
+        recorder.say(What::Fenced { number, site: fence.site, done, members, due });
+        Some(done)
     }
 }
 

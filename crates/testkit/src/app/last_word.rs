@@ -2,6 +2,7 @@
 //! and then a fence, which must be done in time.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use evermesh_proto::v1;
 
@@ -10,13 +11,20 @@ use super::{AGAIN, CALL_DEADLINE, Node, Stage, event, recorded};
 use crate::checker::{Taken, What};
 use crate::node::LEASE;
 use crate::standstill::Standstill;
+use crate::world::elapsed;
 
 /// What the ids of last words begin with.
 pub const LAST_WORD: &str = "last-word-";
 
+/// How long a node may take to notice that nobody is at the other end of a stream: HTTP/2's pings go
+/// every 20 s and are waited for 10 s.
+const NOTICED_WITHIN: Duration = Duration::from_secs(35);
+
 /// Publishes at one node once the run is to be closed, and fences once it is quiet.
 pub async fn last_word(host: String, sites: Vec<&'static str>, stage: Stage, machine: Standstill) {
     stage.0.unfenced.fetch_add(1, Ordering::Relaxed);
+    stage.until(|phases| phases.healed.load(Ordering::Relaxed)).await;
+    let healed = elapsed();
     stage.until(|phases| phases.closing.load(Ordering::Relaxed)).await;
     let mut node = Node::new(&host, &machine);
     let id = |site: &&str| event(format!("{LAST_WORD}{host}-{site}"), site, "");
@@ -32,8 +40,14 @@ pub async fn last_word(host: String, sites: Vec<&'static str>, stage: Stage, mac
     };
     stage.until(|phases| phases.quiet.load(Ordering::Relaxed)).await;
     for token in tokens {
-        while !node.fence(stage.recorder(), token.clone(), LEASE * 2, true).await {
-            tokio::time::sleep(AGAIN).await;
+        // A stream that was cut counts until its node notices: only then is the mesh quiet.
+        loop {
+            let due = elapsed() > healed + NOTICED_WITHIN;
+            match node.fence(stage.recorder(), token.clone(), LEASE * 2, due).await {
+                Some(done) if done || due => break,
+                Some(_) => {}
+                None => tokio::time::sleep(AGAIN).await,
+            }
         }
     }
     stage.0.unfenced.fetch_sub(1, Ordering::Relaxed);

@@ -27,6 +27,9 @@ pub(super) fn judge(
             let said = of.flat_map(|of| of.range(heard.number.sequence..)).next();
             let Some((_, said)) = said else { continue };
             let applied = applied(listener, heard);
+            if dropped(listener, heard, ledger) {
+                continue;
+            }
             if let Some((from, until)) = trusted(listener, heard, *said, applied) {
                 let text = format!(
                     "{} was said at {said} to be applied by all, and subscriber {}, which trusted \
@@ -96,6 +99,16 @@ fn applied(listener: &Listener, heard: &Heard) -> u64 {
     });
     // A later delivery is judged by itself.
     if taken_back { 0 } else { heard.at }
+}
+
+/// Whether a missed before it let the subscriber drop everything, what this event says included,
+/// and the stream that told it went on behind the event.
+fn dropped(listener: &Listener, heard: &Heard, ledger: &Ledger) -> bool {
+    let Some(entry) = ledger.by_id.get(&heard.event.id) else { return false };
+    listener.told.iter().filter(|told| told.order < heard.order).any(|told| {
+        let everything = told.scope.origin.is_none() && told.scope.through == 0;
+        everything && entry.begun <= told.at && told.stream != heard.stream
+    })
 }
 
 /// A time in which it trusted its cache though it had not applied what was said to be.
