@@ -1,39 +1,222 @@
-//! What is done to the nodes, and when: drawn from the seed before anything runs.
+//! What is done to the mesh, and when: drawn from the seed before anything runs.
+//!
+//! A kind of trouble is one line in [`KINDS`] and one arm in [`Draw::trouble`]: what begins, and
+//! what ends it. What a fault does stands in `world.rs`, in `inflict`.
 
 use std::time::Duration;
 
+use evermesh_journal::simulated::Refusal;
 use evermesh_testkit::world::Seeded;
 
-/// One fault at a time of the simulation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The power of a node goes: what was not synced is lost, kept or torn.
-    Crash(usize),
-    /// It comes back.
-    Start(usize),
-    /// Two nodes no longer reach each other.
-    Partition(usize, usize),
-    /// They do again.
-    Repair(usize, usize),
+/// No fault begins before: the mesh has met.
+const QUIET_UNTIL: Duration = Duration::from_millis(600);
+/// The longest trouble.
+const LONGEST: Duration = Duration::from_millis(3500);
+
+/// A machine: a node, or the applications beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Machine {
+    Node(usize),
+    Applications(usize),
 }
 
-/// The faults of a run, in order of their times.
-pub(crate) fn plan(random: &Seeded, nodes: usize) -> Vec<(Duration, Fault)> {
-    let seconds = Duration::from_secs;
-    let node = || usize::try_from(random.below(nodes as u64)).unwrap();
-    let crashed = node();
-    let crash = random.between(seconds(1), seconds(6));
-    let start = crash + random.between(Duration::from_millis(50), seconds(4));
-    let (a, b) = (node(), random.below(nodes as u64 - 1));
-    let b = (a + 1 + usize::try_from(b).unwrap()) % nodes;
-    let partition = random.between(seconds(1), seconds(6));
-    let repair = partition + random.between(Duration::from_millis(50), seconds(5));
-    let mut plan = vec![
-        (crash, Fault::Crash(crashed)),
-        (start, Fault::Start(crashed)),
-        (partition, Fault::Partition(a, b)),
-        (repair, Fault::Repair(a, b)),
-    ];
-    plan.sort_by_key(|(at, _)| *at);
-    plan
+/// One thing that is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A node's process is gone.
+    Kill(usize),
+    /// Its power is: what was not synced is lost, kept or torn, and nobody hears a last word.
+    PowerLoss(usize),
+    /// It is told to end, and does so in order.
+    Stop(usize),
+    /// It comes back.
+    Start(usize),
+    /// A machine stands still: it reads and writes nothing.
+    Stand(Machine),
+    /// It goes on.
+    GoOn(Machine),
+    /// Nothing that the first sends reaches the second, and what is on its way is lost.
+    Cut(Machine, Machine),
+    /// It does again.
+    Mend(Machine, Machine),
+    /// Nothing arrives between two, until everything arrives late.
+    Hold(Machine, Machine),
+    /// It arrives.
+    Release(Machine, Machine),
+    /// A disk refuses to write.
+    RefuseWrites(usize, Refusal),
+    /// A disk refuses to sync.
+    RefuseSyncs(usize, Refusal),
+    /// It works again; a node that ended for it comes back.
+    Repair(usize),
+    /// A disk has no space left.
+    Fill(usize),
+    /// It has.
+    Clear(usize),
+    /// A disk takes so many milliseconds for each group.
+    Slow(usize, u64),
+    /// A node's wall clock is so many seconds ahead.
+    Jump(usize, i64),
+}
+
+/// Kinds of trouble, with how often each is drawn.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Kill,
+    PowerLoss,
+    Stop,
+    Stand,
+    Cut,
+    CutOneWay,
+    Isolate,
+    Hold,
+    Refuse,
+    Fill,
+    Slow,
+    Jump,
+}
+
+const KINDS: [(Kind, u64); 12] = [
+    (Kind::Kill, 3),
+    (Kind::PowerLoss, 4),
+    (Kind::Stop, 2),
+    (Kind::Stand, 3),
+    (Kind::Cut, 3),
+    (Kind::CutOneWay, 2),
+    (Kind::Isolate, 2),
+    (Kind::Hold, 3),
+    (Kind::Refuse, 2),
+    (Kind::Fill, 1),
+    (Kind::Slow, 3),
+    (Kind::Jump, 1),
+];
+
+/// The faults of a run, in order of their times; all of them are over at its end.
+pub(crate) fn plan(random: &Seeded, nodes: usize, end: Duration) -> Vec<(Duration, Fault)> {
+    let mut draw = Draw { random, nodes, end, plan: Vec::new() };
+    for _ in 0..2 + random.below(6) {
+        draw.trouble();
+    }
+    draw.plan.sort_by_key(|(at, _)| *at);
+    draw.plan
+}
+
+struct Draw<'a> {
+    random: &'a Seeded,
+    nodes: usize,
+    end: Duration,
+    plan: Vec<(Duration, Fault)>,
+}
+
+impl Draw<'_> {
+    fn trouble(&mut self) {
+        let all = KINDS.iter().map(|(_, weight)| weight).sum();
+        let mut drawn = self.random.below(all);
+        let kind = KINDS.iter().find(|(_, weight)| {
+            let found = drawn < *weight;
+            drawn = drawn.wrapping_sub(*weight);
+            found
+        });
+        let node = self.node();
+        let (a, b) = self.pair();
+        match kind.unwrap().0 {
+            Kind::Kill => self.between(Fault::Kill(node), Fault::Start(node)),
+            Kind::PowerLoss => self.between(Fault::PowerLoss(node), Fault::Start(node)),
+            Kind::Stop => self.between(Fault::Stop(node), Fault::Start(node)),
+            Kind::Stand => {
+                let machine = self.machine();
+                self.between(Fault::Stand(machine), Fault::GoOn(machine));
+            }
+            Kind::Cut => {
+                let begun = self.plan.len();
+                self.between(Fault::Cut(a, b), Fault::Mend(a, b));
+                self.both_ways(begun);
+            }
+            Kind::CutOneWay => self.between(Fault::Cut(a, b), Fault::Mend(a, b)),
+            Kind::Isolate => self.isolate(node),
+            Kind::Hold => self.between(Fault::Hold(a, b), Fault::Release(a, b)),
+            Kind::Refuse => {
+                let refusal = self.random.one_of(&[Refusal::Failed, Refusal::NoSpace]).unwrap();
+                let fault = if self.random.once_in(2) {
+                    Fault::RefuseWrites(node, refusal)
+                } else {
+                    Fault::RefuseSyncs(node, refusal)
+                };
+                self.between(fault, Fault::Repair(node));
+            }
+            Kind::Fill => self.between(Fault::Fill(node), Fault::Clear(node)),
+            Kind::Slow => {
+                let millis = 10 + self.random.below(290);
+                self.between(Fault::Slow(node, millis), Fault::Slow(node, 0));
+            }
+            Kind::Jump => {
+                let by = self.random.one_of(&[-315_360_000, -3600, -1, 3600, 315_360_000]).unwrap();
+                self.between(Fault::Jump(node, by), Fault::Jump(node, 0));
+            }
+        }
+    }
+
+    /// Something begins, and something ends it.
+    fn between(&mut self, begin: Fault, end: Fault) {
+        let at = self.random.between(QUIET_UNTIL, self.end - Duration::from_millis(200));
+        let short = self.random.once_in(3);
+        let longest = if short { Duration::from_millis(400) } else { LONGEST };
+        let until = at + self.random.between(Duration::from_millis(30), longest);
+        self.plan.push((at, begin));
+        self.plan.push((until.min(self.end), end));
+    }
+
+    /// What was planned since is done the other way round as well.
+    fn both_ways(&mut self, begun: usize) {
+        let back: Vec<_> = self.plan[begun..]
+            .iter()
+            .filter_map(|(at, fault)| match fault {
+                Fault::Cut(a, b) => Some((*at, Fault::Cut(*b, *a))),
+                Fault::Mend(a, b) => Some((*at, Fault::Mend(*b, *a))),
+                _ => None,
+            })
+            .collect();
+        self.plan.extend(back);
+    }
+
+    /// A node, or one with its applications, is cut off from all others.
+    fn isolate(&mut self, node: usize) {
+        let begun = self.plan.len();
+        let me = Machine::Node(node);
+        let others = (0..self.nodes).filter(|other| *other != node).map(Machine::Node);
+        let mut others: Vec<_> = others.collect();
+        if self.random.once_in(2) {
+            others.push(Machine::Applications(node));
+        }
+        let Some((first, rest)) = others.split_first() else { return };
+        self.between(Fault::Cut(me, *first), Fault::Mend(me, *first));
+        let (from, until) = (self.plan[begun].0, self.plan[begun + 1].0);
+        for other in rest {
+            self.plan.push((from, Fault::Cut(me, *other)));
+            self.plan.push((until, Fault::Mend(me, *other)));
+        }
+        self.both_ways(begun);
+    }
+
+    fn node(&self) -> usize {
+        self.random.place(self.nodes)
+    }
+
+    fn machine(&self) -> Machine {
+        let node = self.node();
+        if self.random.once_in(4) { Machine::Applications(node) } else { Machine::Node(node) }
+    }
+
+    /// Two machines that speak with each other: mostly two nodes.
+    fn pair(&self) -> (Machine, Machine) {
+        let node = self.node();
+        let other = (node + 1 + self.random.place(self.nodes - 1)) % self.nodes;
+        let (a, b) = (Machine::Node(node), Machine::Node(other));
+        let applications = Machine::Applications(node);
+        match self.random.below(6) {
+            0 => (a, applications),
+            1 => (applications, a),
+            _ => (a, b),
+        }
+    }
 }

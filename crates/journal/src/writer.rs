@@ -141,8 +141,18 @@ impl Writer {
 
     /// Turns as a task, for a simulation whose disk does not block: returns when the journal is
     /// closed or failed.
-    pub async fn run(mut self) {
-        while let Ok(false) = self.turn().map(|commit| commit.ended) {
+    pub async fn run(self) {
+        self.run_paced(|| std::future::ready(())).await;
+    }
+
+    /// The same with a disk that takes its time: `pace` is waited for before each turn.
+    pub async fn run_paced<P: Future<Output = ()>>(mut self, mut pace: impl FnMut() -> P) {
+        loop {
+            pace().await;
+            match self.turn() {
+                Ok(Commit { ended: false, .. }) => {}
+                Ok(_) | Err(_) => return,
+            }
             tokio::task::yield_now().await;
             self.shared.bell.wait().await;
         }

@@ -1,148 +1,234 @@
-//! Applications of a simulation: a publisher that tries until it is assured, and a subscriber that
-//! resumes. Both record what they see; neither knows what is done to the nodes.
+//! Applications of a simulation: publishers that try until they are assured, subscribers that
+//! resume, and the last word on a healed mesh. All record what they see; none knows what is done to
+//! the nodes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+pub mod last_word;
+pub mod publisher;
+pub mod subscriber;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evermesh_event::verdict::{Fate, History, Published};
-use evermesh_event::{Offset, ResumeToken, Run, Sequence};
+use evermesh_event::{FenceToken, Origin};
 use evermesh_proto::v1;
 use evermesh_proto::v1::event_replication_client::EventReplicationClient;
-use evermesh_proto::v1::subscribe_open::From;
-use evermesh_proto::v1::subscribe_request::Message as Say;
-use evermesh_proto::v1::subscribe_response::Message as Heard;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use crate::checker::{Line, Member, Number, What};
 use crate::net::channel;
+use crate::standstill::Standstill;
+use crate::world;
 
-/// The site of every simulated event.
-pub const SITE: &str = "shop";
+/// The type of every simulated event.
+const TYPE: &str = "t";
 /// Between two tries.
-const AGAIN: Duration = Duration::from_millis(100);
-/// How long a call may take before it is tried anew: a partition swallows packets without a word.
-const CALL_DEADLINE: Duration = Duration::from_secs(3);
+pub(crate) const AGAIN: Duration = Duration::from_millis(100);
+/// How long a call may take before it is tried anew: a cut swallows packets without a word.
+pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(3);
+/// How often a phase of the run is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What is shared between an application and who judges it.
-pub type Shared<T> = Arc<Mutex<T>>;
+/// Where everybody records. Clones are the same book.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder(Arc<Mutex<Vec<Line>>>);
 
-/// Looks at what an application recorded.
-pub fn with<T, R>(shared: &Shared<T>, look: impl FnOnce(&mut T) -> R) -> R {
-    look(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
-}
+impl Recorder {
+    /// Records what happened now, on the present host.
+    pub fn say(&self, what: What) {
+        self.say_at(world::elapsed(), what);
+    }
 
-/// Publishes so many events at a node, one batch after the other, each until it is STORED.
-pub async fn publisher(
-    host: String,
-    batches: Vec<usize>,
-    pause: Duration,
-    published: Shared<Published>,
-) {
-    for (batch, count) in batches.into_iter().enumerate() {
-        let events: Vec<_> = (0..count)
-            .map(|n| v1::Event {
-                id: format!("{host}-{batch}-{n}"),
-                site: SITE.into(),
-                r#type: "t".into(),
-                key: format!("k{n}"),
-                ..Default::default()
-            })
-            .collect();
-        with(&published, |published| {
-            events.iter().for_each(|event| published.note(&event.id, Fate::Unknown));
-        });
-        while !stored(&host, &events).await {
-            tokio::time::sleep(AGAIN).await;
-        }
-        with(&published, |published| {
-            events.iter().for_each(|event| published.note(&event.id, Fate::Assured));
-        });
-        tokio::time::sleep(pause).await;
+    /// Records what happened at a time.
+    pub fn say_at(&self, at: Duration, what: What) {
+        let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+        self.lines().push(Line { at, what });
+    }
+
+    /// Everything so far.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Line> {
+        self.lines().clone()
+    }
+
+    /// How many lines there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lines().len()
+    }
+
+    /// What was recorded since so many lines.
+    pub fn since<T>(&self, count: usize, look: impl FnMut(&Line) -> T) -> Vec<T> {
+        self.lines().get(count..).unwrap_or_default().iter().map(look).collect()
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn stored(host: &str, events: &[v1::Event]) -> bool {
-    let call = async {
-        let mut node = EventReplicationClient::new(channel(host).await.ok()?);
-        let request = v1::PublishRequest { events: events.to_vec(), ..Default::default() };
-        let done = node.publish(request).await.ok()?.into_inner();
-        let taken = done
-            .results
-            .iter()
-            .all(|result| matches!(result.outcome, Some(v1::publish_result::Outcome::Taken(_))));
-        Some(taken && done.assured() >= v1::Assurance::Stored)
-    };
-    matches!(tokio::time::timeout(CALL_DEADLINE, call).await, Ok(Some(true)))
+/// How far a run is, and what everybody shares. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Stage(Arc<Phases>);
+
+#[derive(Debug, Default)]
+struct Phases {
+    recorder: Recorder,
+    /// Publishers end, subscribers become attentive.
+    healed: AtomicBool,
+    /// The last events are published.
+    closing: AtomicBool,
+    /// Fences must be done in time.
+    quiet: AtomicBool,
+    /// Publishers that are not done.
+    busy: AtomicU32,
+    /// Last words that were not fenced.
+    unfenced: AtomicU32,
+    streams: AtomicU32,
+    subscriptions: AtomicU32,
 }
 
-/// Hears everything at a node from the beginning, acknowledges in its own time, and resumes after
-/// the last acknowledgement whenever its stream ends.
-pub async fn subscriber(host: String, history: Shared<History>) {
-    let mut from = From::Beginning(v1::Beginning {});
-    loop {
-        if let Ok(channel) = channel(&host).await
-            && let Some(token) = hear(channel, &from, &history).await
-        {
-            from = From::ResumeToken(token.to_proto());
+impl Stage {
+    /// Where everybody records.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
+    }
+
+    /// All faults are over.
+    pub fn heal(&self) {
+        self.0.healed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all faults are over.
+    #[must_use]
+    pub fn healed(&self) -> bool {
+        self.0.healed.load(Ordering::Relaxed)
+    }
+
+    /// Every publisher is done.
+    #[must_use]
+    pub fn published(&self) -> bool {
+        self.0.busy.load(Ordering::Relaxed) == 0
+    }
+
+    /// The last events are to be published.
+    pub fn close(&self) {
+        self.0.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Everything was heard: fences must be done in time.
+    pub fn quieten(&self) {
+        self.0.quiet.store(true, Ordering::Relaxed);
+    }
+
+    /// All last words were fenced.
+    #[must_use]
+    pub fn fenced(&self) -> bool {
+        self.0.unfenced.load(Ordering::Relaxed) == 0
+    }
+
+    /// A number for a new subscriber.
+    #[must_use]
+    pub fn subscription(&self) -> u32 {
+        self.0.subscriptions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn stream(&self) -> u32 {
+        self.0.streams.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    async fn until(&self, reached: impl Fn(&Phases) -> bool) {
+        while !reached(&self.0) {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        tokio::time::sleep(AGAIN).await;
     }
 }
 
-/// One stream, until it ends; the place of the last acknowledgement, if there was one.
-async fn hear(channel: Channel, from: &From, history: &Shared<History>) -> Option<ResumeToken> {
-    let open = v1::SubscribeOpen {
-        sites: vec![SITE.into()],
-        from: Some(from.clone()),
-        max_unacknowledged: 16,
-        ..Default::default()
-    };
-    let (say, said) = mpsc::channel(4);
-    say.send(v1::SubscribeRequest { message: Some(Say::Open(open)) }).await.ok()?;
-    let mut node = EventReplicationClient::new(channel);
-    let opening = tokio::time::timeout(CALL_DEADLINE, node.subscribe(ReceiverStream::new(said)));
-    let mut heard = opening.await.ok()?.ok()?.into_inner();
-    let (mut run, mut token) = (None, None);
-    while let Ok(Some(message)) = heard.message().await {
-        let through = match message.message {
-            Some(Heard::Opened(opened)) => {
-                run = Some(Run::from_slice(&opened.run).ok()?);
-                with(history, History::opened);
-                continue;
-            }
-            Some(Heard::Delivery(delivery)) => record(&delivery, history),
-            Some(Heard::Missed(missed)) => {
-                with(history, History::missed);
-                Some(Offset::from_u64(missed.offset))
-            }
-            Some(Heard::CaughtUp(caught_up)) => Some(Offset::from_u64(caught_up.offset)),
-            _ => None,
+/// A node, seen by an application: one connection, which is made anew after trouble.
+pub(crate) struct Node {
+    pub(crate) host: String,
+    machine: Standstill,
+    channel: Option<Channel>,
+}
+
+impl Node {
+    pub(crate) fn new(host: &str, machine: &Standstill) -> Self {
+        Self { host: host.to_owned(), machine: machine.clone(), channel: None }
+    }
+
+    pub(crate) async fn client(&mut self) -> Option<EventReplicationClient<Channel>> {
+        if self.channel.is_none() {
+            self.channel = channel(&self.host, &self.machine).await.ok();
+        }
+        self.channel.clone().map(EventReplicationClient::new)
+    }
+
+    /// The next call uses a new connection.
+    pub(crate) fn trouble(&mut self) {
+        self.channel = None;
+    }
+
+    /// Asks a fence and records the answer; `due`: it must be done. `None` without an answer.
+    pub(crate) async fn fence(
+        &mut self,
+        recorder: &Recorder,
+        token: v1::FenceToken,
+        wait_for: Duration,
+        due: bool,
+    ) -> Option<bool> {
+        let fence = FenceToken::from_proto(&token).ok()?;
+        let mut client = self.client().await?;
+        let wait_for = wait_for.try_into().ok();
+        let request =
+            v1::FenceRequest { fence_token: Some(token), wait_for, this_node_only: false };
+        let answer = tokio::time::timeout(CALL_DEADLINE, client.fence(request)).await;
+        let Ok(Ok(answer)) = answer else {
+            self.trouble();
+            return None;
         };
-        let (Some(run), Some(offset)) = (run, through) else { continue };
-        let through_offset = offset.as_u64();
-        let message = Some(Say::Acknowledge(v1::Acknowledge { through_offset }));
-        if say.send(v1::SubscribeRequest { message }).await.is_err() {
-            break;
-        }
-        token = Some(ResumeToken { run, offset });
+        let v1::FenceResponse { done, members } = answer.into_inner();
+        let number = Number { origin: fence.origin.text(), sequence: fence.sequence.as_u64() };
+        let members = standings(members);
+        recorder.say(What::Fenced { number, site: fence.site, done, members, due });
+        Some(done)
     }
-    token
 }
 
-/// Records a delivery; the offset of its last entry.
-fn record(delivery: &v1::Delivery, history: &Shared<History>) -> Option<Offset> {
-    let origin = &delivery.origin.as_ref()?.node;
-    let mut count = 0;
-    with(history, |history| {
-        for entry in delivery.entries() {
-            let Ok(entry) = entry else { continue };
-            let event = entry.event.unwrap_or_default();
-            history.heard(origin, Sequence::from_u64(entry.sequence), &event.id);
-            count += 1;
-        }
-    });
-    let last = delivery.offsets.last().copied();
-    let contiguous = delivery.first_offset.checked_add(count)?.checked_sub(1)?;
-    Some(Offset::from_u64(last.unwrap_or(contiguous)))
+/// Names and standings.
+pub(crate) fn standings(members: Vec<v1::MemberState>) -> Vec<Member> {
+    let name = |member: v1::MemberState| {
+        let standing = member.standing().as_str_name();
+        let standing = standing.trim_start_matches("MEMBER_STANDING_").to_lowercase();
+        Member { node: member.node, standing }
+    };
+    members.into_iter().map(name).collect()
+}
+
+/// How the checker names an origin.
+pub trait OriginText {
+    /// Node and journal.
+    fn text(&self) -> String;
+}
+
+impl OriginText for Origin {
+    fn text(&self) -> String {
+        format!("{}/{}", self.node, self.journal)
+    }
+}
+
+/// An event of a simulation.
+pub(crate) fn event(id: String, site: &str, source: &str) -> v1::Event {
+    let (site, source) = (site.to_owned(), source.to_owned());
+    v1::Event { key: id.clone(), id, site, source, r#type: TYPE.into(), ..Default::default() }
+}
+
+/// The same for the checker.
+pub(crate) fn recorded(event: &v1::Event) -> crate::checker::Event {
+    crate::checker::Event {
+        id: event.id.clone(),
+        site: event.site.clone(),
+        source: event.source.clone(),
+        coalesce: event.coalesce.then(|| event.key.clone()),
+    }
 }

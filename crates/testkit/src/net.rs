@@ -4,6 +4,7 @@
 //! by the simulation, which starts only honest parties.
 
 use std::io;
+use std::time::Duration;
 
 use evermesh_event::NodeName;
 use evermesh_gate::{Admission, Listener, Refusal, Remote};
@@ -14,34 +15,52 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::transport::{Channel, Endpoint};
 use turmoil::net::{TcpListener, TcpStream};
 
+use crate::standstill::{Connection, Standstill};
+
 /// The shared port of every simulated node.
 pub const PORT: u16 = 7443;
 /// The longest name that a caller says.
 const NAME_BYTES_MAX: usize = 63;
+/// How long a dialler waits for a connection: a cut swallows the first packet as well.
+const DIAL_DEADLINE: Duration = Duration::from_secs(2);
+/// An application looks so often whether its node is still there, and waits so long for an answer.
+const KEEP_ALIVE: Duration = Duration::from_millis(1500);
 
 /// Connects to a node and says who is calling; an application says an empty name.
 ///
 /// # Errors
 /// If nobody is there.
-pub async fn connect(host: &str, name: &str) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect((host, PORT)).await?;
-    stream.set_nodelay(true)?;
-    let length = u8::try_from(name.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&[length], name.as_bytes()].concat()).await?;
-    Ok(stream)
+pub async fn connect(host: &str, name: &str, machine: &Standstill) -> io::Result<Connection> {
+    machine.over().await;
+    let connecting = async {
+        let mut stream = TcpStream::connect((host, PORT)).await?;
+        stream.set_nodelay(true)?;
+        let length = u8::try_from(name.len()).map_err(io::Error::other)?;
+        stream.write_all(&[&[length], name.as_bytes()].concat()).await?;
+        Ok(Connection::new(stream, machine.clone()))
+    };
+    tokio::time::timeout(DIAL_DEADLINE, connecting).await?
 }
 
 /// A gRPC channel of an application to a node: one connection, none after it.
 ///
 /// # Errors
 /// If nobody is there.
-pub async fn channel(host: &str) -> Result<Channel, tonic::transport::Error> {
-    let host = host.to_owned();
+pub async fn channel(
+    host: &str,
+    machine: &Standstill,
+) -> Result<Channel, tonic::transport::Error> {
+    let (host, machine) = (host.to_owned(), machine.clone());
     let connector = tower::service_fn(move |_: http::Uri| {
-        let host = host.clone();
-        async move { Ok::<_, io::Error>(TokioIo::new(connect(&host, "").await?)) }
+        let (host, machine) = (host.clone(), machine.clone());
+        async move { Ok::<_, io::Error>(TokioIo::new(connect(&host, "", &machine).await?)) }
     });
-    Endpoint::from_static("http://node.evermesh").connect_with_connector(connector).await
+    Endpoint::from_static("http://node.evermesh")
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .connect_with_connector(connector)
+        .await
 }
 
 /// Dials simulated nodes: the address `https://web-2:7443` is the host `web-2`.
@@ -49,17 +68,19 @@ pub async fn channel(host: &str) -> Result<Channel, tonic::transport::Error> {
 pub struct SimDialer {
     /// Who dials.
     pub name: NodeName,
+    /// From where.
+    pub machine: Standstill,
 }
 
 impl Dialer for SimDialer {
     fn dial(&self, address: &str) -> Dial {
-        let (name, address) = (self.name.clone(), address.to_owned());
+        let (dialer, address) = (self.clone(), address.to_owned());
         Box::pin(async move {
             let host = address.strip_prefix("https://").and_then(|rest| rest.split(':').next());
             let wrong = || DialError::Address(address.clone());
             let host = host.ok_or_else(wrong)?.to_owned();
             let identity = Identity::member_named(NodeName::new(&host).map_err(|_| wrong())?);
-            let io = connect(&host, name.as_str()).await;
+            let io = connect(&host, dialer.name.as_str(), &dialer.machine).await;
             let io =
                 io.map_err(|source| DialError::Connect { address: address.clone(), source })?;
             Ok(Dialled { io: Box::new(io), identity })
@@ -68,24 +89,28 @@ impl Dialer for SimDialer {
 }
 
 /// Listens on a simulated host.
-pub struct SimListener(TcpListener);
+pub struct SimListener {
+    listener: TcpListener,
+    machine: Standstill,
+}
 
 impl SimListener {
     /// Listens on this host.
     ///
     /// # Errors
     /// If somebody else does.
-    pub async fn bind() -> io::Result<Self> {
-        Ok(Self(TcpListener::bind(("0.0.0.0", PORT)).await?))
+    pub async fn bind(machine: Standstill) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(("0.0.0.0", PORT)).await?, machine })
     }
 }
 
 impl Listener for SimListener {
-    type Io = TcpStream;
+    type Io = Connection;
 
-    async fn accept(&mut self) -> io::Result<(TcpStream, Remote)> {
-        let (stream, from) = self.0.accept().await?;
-        Ok((stream, Remote::new(from.to_string())))
+    async fn accept(&mut self) -> io::Result<(Connection, Remote)> {
+        self.machine.over().await;
+        let (stream, from) = self.listener.accept().await?;
+        Ok((Connection::new(stream, self.machine.clone()), Remote::new(from.to_string())))
     }
 }
 
@@ -94,10 +119,10 @@ impl Listener for SimListener {
 pub struct Believing;
 
 impl Admission for Believing {
-    type Raw = TcpStream;
-    type Io = TcpStream;
+    type Raw = Connection;
+    type Io = Connection;
 
-    async fn admit(&self, mut raw: TcpStream) -> Result<(TcpStream, Identity), Refusal> {
+    async fn admit(&self, mut raw: Connection) -> Result<(Connection, Identity), Refusal> {
         let mut read = async || {
             let length = usize::from(raw.read_u8().await?);
             let mut name = [0; NAME_BYTES_MAX];

@@ -1,6 +1,8 @@
-//! A whole node as one future: what the server assembles, on a simulated network, disk and clock.
+//! A whole node as one future: what the server assembles, on a simulated network, disk and clock;
+//! and the strings by which a simulation holds it.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use evermesh_event::NodeName;
@@ -14,11 +16,14 @@ use evermesh_peer::Peers;
 use evermesh_telemetry::Spans;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::Recorder;
+use crate::checker::What;
 use crate::net::{Believing, PORT, SimDialer, SimListener};
+use crate::standstill::Standstill;
 use crate::world::SimClock;
 
-/// How long a ping makes a member count.
-pub const LEASE: Duration = Duration::from_secs(2);
+/// How long a ping makes a member count. Half of what is usual: so more happens in a run.
+pub const LEASE: Duration = Duration::from_secs(1);
 
 /// What a simulated node needs.
 #[derive(Clone, Debug)]
@@ -29,31 +34,133 @@ pub struct SimNode {
     pub peers: Vec<String>,
     /// Its disk, which survives it.
     pub disk: MemoryDisk,
+    /// Its clocks.
+    pub clock: SimClock,
     /// Where its ids come from.
     pub random: Arc<dyn Random>,
     /// How much its journal keeps in memory.
     pub limits: evermesh_journal::Limits,
+    /// What it is held by.
+    pub strings: Strings,
+    /// Where its starts are recorded.
+    pub recorder: Recorder,
+}
+
+/// How a simulation holds a node. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Strings(Arc<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    machine: Standstill,
+    /// How long the disk takes for each group, in milliseconds.
+    slow: AtomicU64,
+    /// The present start; a node that is down has none.
+    start: Mutex<Option<Start>>,
+    ended: AtomicBool,
+    failed: Mutex<Option<String>>,
+}
+
+#[derive(Debug)]
+struct Start {
+    journal: Journal,
+    stop: CancellationToken,
+}
+
+impl Strings {
+    /// Lets it stand still, or go on.
+    #[must_use]
+    pub fn machine(&self) -> &Standstill {
+        &self.0.machine
+    }
+
+    /// From now on its disk takes so long for each group.
+    pub fn slow_disk(&self, millis: u64) {
+        self.0.slow.store(millis, Ordering::Relaxed);
+    }
+
+    /// Its journal, while it runs.
+    #[must_use]
+    pub fn journal(&self) -> Option<Journal> {
+        self.start().as_ref().map(|start| start.journal.clone())
+    }
+
+    /// Tells it to end in order; [`Strings::ended`] says when it has.
+    pub fn stop(&self) {
+        if let Some(start) = &*self.start() {
+            start.stop.cancel();
+        }
+    }
+
+    /// It ended in order.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.0.ended.load(Ordering::Relaxed)
+    }
+
+    /// Why it ended by itself: it could not start, or its disk refused.
+    #[must_use]
+    pub fn failed(&self) -> Option<String> {
+        self.0.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its host was crashed.
+    pub fn down(&self) {
+        drop(self.start().take());
+        self.0.ended.store(false, Ordering::Relaxed);
+        *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.machine.end();
+    }
+
+    fn fail(&self, why: String) {
+        *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+
+    fn start(&self) -> MutexGuard<'_, Option<Start>> {
+        self.0.start.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn disk(&self) {
+        let millis = self.0.slow.load(Ordering::Relaxed);
+        if millis > 0 {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
+    }
 }
 
 /// What ends a simulated node.
 pub type Ended = Box<dyn std::error::Error>;
 
 impl SimNode {
-    /// Runs until the simulation crashes its host.
+    /// Runs until the simulation crashes its host. One that ended by itself says so by its strings,
+    /// and waits for that.
     ///
     /// # Errors
-    /// If it cannot start.
+    /// If something cannot be that a simulation gives it.
     pub async fn run(self) -> Result<(), Ended> {
         let node = NodeName::new(&self.name)?;
-        let clock: Arc<dyn Clock> = Arc::new(SimClock);
-        let (journal, writer) = Journal::open(Options {
+        let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+        let opened = Journal::open(Options {
             node: node.clone(),
-            storage: Arc::new(self.disk),
+            storage: Arc::new(self.disk.clone()),
             clock: Arc::clone(&clock),
             random: Arc::clone(&self.random),
-            limits: self.limits,
-        })?;
-        tokio::spawn(writer.run());
+            limits: self.limits.clone(),
+        });
+        let (journal, writer) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.strings.fail(error.to_string());
+                return std::future::pending().await;
+            }
+        };
+        self.begin(&journal);
+        let strings = self.strings.clone();
+        let pace = move || {
+            let strings = strings.clone();
+            async move { strings.disk().await }
+        };
+        tokio::spawn(writer.run_paced(pace));
         let rules = Arc::new(Rules::new(Vec::new(), Vec::new(), 0)?);
         let local = Local::new(evermesh_local::Parts {
             journal: journal.clone(),
@@ -64,15 +171,16 @@ impl SimNode {
             node: node.clone(),
             lease: LEASE,
         });
+        let machine = self.strings.machine().clone();
         let (peers, run) = Peers::new(evermesh_peer::Parts {
-            journal,
+            journal: journal.clone(),
             rules,
             clock,
-            random: self.random,
+            random: Arc::clone(&self.random),
             spans: Spans::off(),
             node: node.clone(),
             addresses: self.peers.iter().map(|peer| format!("https://{peer}:{PORT}")).collect(),
-            dialer: Arc::new(SimDialer { name: node }),
+            dialer: Arc::new(SimDialer { name: node, machine: machine.clone() }),
             lease: LEASE,
             credit_bytes: 4 * 1024 * 1024,
         });
@@ -81,9 +189,44 @@ impl SimNode {
             .service("evermesh.v1.MeshService", Service::new(peers.service()))
             .build();
         let gate = Gate { routes, limits: Limits::default(), counters: Arc::<Counters>::default() };
-        let (drain, _handle) = Drain::new();
-        tokio::spawn(run.run(CancellationToken::new()));
-        gate.serve(SimListener::bind().await?, Believing, drain).await;
-        Ok(())
+        let (drain, handle) = Drain::new();
+        let links = CancellationToken::new();
+        tokio::spawn(run.run(links.clone()));
+        tokio::spawn(gate.serve(SimListener::bind(machine).await?, Believing, drain));
+        self.until_ended(&journal).await;
+        if !journal.durable().borrow().failed {
+            // As the server's drain does it.
+            handle.finish();
+            local.begin_drain();
+            peers.goodbye().await;
+            handle.stop();
+            links.cancel();
+            if journal.close().await.is_ok() {
+                self.strings.0.ended.store(true, Ordering::Relaxed);
+                return std::future::pending().await;
+            }
+        }
+        self.strings.fail("its disk refused".into());
+        std::future::pending().await
+    }
+
+    fn begin(&self, journal: &Journal) {
+        let stop = CancellationToken::new();
+        *self.strings.start() = Some(Start { journal: journal.clone(), stop });
+        self.recorder.say(What::Started {
+            node: self.name.clone(),
+            journal: journal.origin().journal.to_string(),
+            start: journal.start().id.to_string(),
+        });
+    }
+
+    async fn until_ended(&self, journal: &Journal) {
+        let stop = self.strings.start().as_ref().map(|start| start.stop.clone());
+        let mut durable = journal.durable();
+        tokio::select! {
+            biased;
+            failed = durable.wait_for(|durable| durable.failed) => drop(failed),
+            () = stop.unwrap_or_default().cancelled_owned() => {}
+        }
     }
 }

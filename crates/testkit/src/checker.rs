@@ -1,0 +1,139 @@
+//! The checker: what publishers, nodes and subscribers recorded, against what was promised.
+//!
+//! It is pure: it reads histories and knows nothing of how they came about, so that it judges a
+//! simulation and real processes alike. `evermesh_event::verdict` is the small one that the binary
+//! carries for its own demonstration; where both can judge, they agree, and a test says so.
+//!
+//! | Verdict | What is wrong |
+//! |---|---|
+//! | lost | assured, due, passed over, and no *missed* came first (P1) |
+//! | reordered | a sequence, or an offset, that does not rise within its stream (P2) |
+//! | duplicated | delivered again though its acknowledgement was stored (P3) |
+//! | phantom | heard and never published so, or not asked for |
+//! | reused | one number for two events |
+//! | renumbered | one event under two numbers of one journal, without a crash between (P5) |
+//! | missed needlessly | *missed*, though the node or a member that it reached still held it (P1) |
+//! | unsound | a fence or APPLIED was done, and a subscription that still trusted its cache had not applied it (P9) |
+//! | overstated | a member was named as having stored what it had not (P4) |
+//! | not live | healed and quiet, and yet not heard, not stored, or a fence not done |
+
+mod duplicated;
+mod fences;
+mod history;
+mod ledger;
+mod listener;
+mod lost;
+mod needless;
+mod nodes;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+pub use self::history::{
+    Begin, End, Event, Line, Member, Number, Scope, Sure, Taken, What, from_json_lines,
+    to_json_lines,
+};
+use self::ledger::Ledger;
+use self::listener::Listener;
+use self::nodes::Nodes;
+
+/// What can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the table above says what each means")]
+pub enum Verdict {
+    Lost,
+    Reordered,
+    Duplicated,
+    Phantom,
+    Reused,
+    Renumbered,
+    MissedNeedlessly,
+    Unsound,
+    Overstated,
+    NotLive,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What kind of thing.
+    pub verdict: Verdict,
+    /// Which event, which subscriber, and when.
+    pub text: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.verdict, self.text)
+    }
+}
+
+/// What happened, faults or not: a run in which nothing happened proves nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events that were assured STORED or more.
+    pub assured: u64,
+    /// Deliveries.
+    pub heard: u64,
+    /// Of those, of what the subscriber had heard before.
+    pub heard_again: u64,
+    /// Missed told.
+    pub missed: u64,
+    /// Events that were not heard and are covered by a missed.
+    pub covered: u64,
+    /// Answers that said applied everywhere: fences and publishes.
+    pub applied: u64,
+    /// Answers to pings of subscribers that granted something.
+    pub fresh: u64,
+}
+
+/// What the checker found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+    /// What happened.
+    pub counts: Counts,
+}
+
+impl Findings {
+    /// Nothing is wrong.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// The kinds of things that are wrong.
+    #[must_use]
+    pub fn verdicts(&self) -> BTreeSet<Verdict> {
+        self.faults.iter().map(|fault| fault.verdict).collect()
+    }
+
+    pub(crate) fn fault(&mut self, verdict: Verdict, text: String) {
+        self.faults.push(Fault { verdict, text });
+    }
+}
+
+/// Judges a run: all lines, each party's in its order.
+#[must_use]
+pub fn judge(lines: &[Line]) -> Findings {
+    let mut found = Findings::default();
+    let nodes = Nodes::read(lines);
+    let ledger = Ledger::read(lines, &nodes, &mut found);
+    let listeners = Listener::read(lines, &mut found);
+    let quiet = lines.iter().any(|line| line.what == What::Quiet);
+    for listener in &listeners {
+        lost::judge(listener, &ledger, quiet, &mut found);
+        duplicated::judge(listener, &nodes, &mut found);
+        needless::judge(listener, &nodes, lines, &mut found);
+    }
+    fences::judge(lines, &ledger, &listeners, &mut found);
+    if quiet {
+        ledger.unfinished(&mut found);
+    }
+    found
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+mod tests;

@@ -1,0 +1,73 @@
+//! Duplicated: a stream that begins before what the subscriber had acknowledged and stored (P3).
+//!
+//! A token is stored by who holds it: nothing at or before it comes again, but what its node lost
+//! since. Under a durable name the node stores, and what it was not seen to have stored may come
+//! again. Within a stream the order of sequences says it.
+
+use super::history::Begin;
+use super::listener::{Listener, Opened, Stream};
+use super::nodes::Nodes;
+use super::{Findings, Verdict};
+
+/// Judges one subscriber.
+pub(super) fn judge(listener: &Listener, nodes: &Nodes, found: &mut Findings) {
+    for (place, stream) in listener.streams.iter().enumerate() {
+        let Some(opened) = &stream.opened else { continue };
+        let stored = match &stream.from {
+            Begin::Token { journal, start, offset } if *journal == opened.journal => {
+                // What its node lost in a crash of that start may come again.
+                let kept = *start == opened.start || nodes.closed(&stream.node, start);
+                kept.then_some(*offset)
+            }
+            Begin::Name(name) => {
+                let earlier = listener.streams.get(..place).unwrap_or_default();
+                stored_name(name, earlier, stream, opened, nodes)
+            }
+            _ => None,
+        };
+        if let Some(stored) = stored.filter(|stored| opened.offset < *stored) {
+            let text = format!(
+                "stream {} of subscriber {} began at {} at offset {}, though {stored} was \
+                 acknowledged and stored",
+                stream.number, listener.subscription, opened.at, opened.offset
+            );
+            found.fault(Verdict::Duplicated, text);
+        }
+    }
+    again(listener, found);
+}
+
+/// Through where the node must have stored a name's acknowledgements.
+pub(super) fn stored_name(
+    name: &str,
+    earlier: &[Stream],
+    stream: &Stream,
+    opened: &Opened,
+    nodes: &Nodes,
+) -> Option<u64> {
+    let same = earlier.iter().filter(|before| {
+        before.node == stream.node && matches!(&before.from, Begin::Name(n) if n == name)
+    });
+    let of_journal = same.filter_map(|before| {
+        let at = before.opened.as_ref().filter(|at| at.journal == opened.journal)?;
+        let stored = before.confirmed.iter().filter(|(confirmed, _)| {
+            at.start == opened.start || nodes.stored(&stream.node, &at.start, *confirmed)
+        });
+        stored.map(|(_, through)| *through).max()
+    });
+    of_journal.max()
+}
+
+/// What lies at or before where its stream began, and came.
+fn again(listener: &Listener, found: &mut Findings) {
+    for heard in &listener.heard {
+        let stream = listener.streams.get(heard.stream);
+        let opened = stream.and_then(|stream| stream.opened.as_ref());
+        let Some(opened) = opened.filter(|opened| heard.offset <= opened.offset) else { continue };
+        let text = format!(
+            "subscriber {} heard {} at offset {}, on a stream that began after {}",
+            listener.subscription, heard.event.id, heard.offset, opened.offset
+        );
+        found.fault(Verdict::Duplicated, text);
+    }
+}

@@ -1,0 +1,132 @@
+//! Fences: an answer that everybody has applied an event binds every subscription that trusts its
+//! cache, from that moment on (P9); and on a healed, quiet mesh there is one in time.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::history::{Line, Member, Number, Sure, What};
+use super::ledger::{Ledger, node_of};
+use super::listener::{Heard, Listener};
+use super::{Findings, Verdict};
+
+/// For each origin and site: the sequences that were said to be applied, with the first time at
+/// which that was said of this one or a later one.
+type Claims = HashMap<(String, String), BTreeMap<u64, u64>>;
+
+/// Judges all subscribers.
+pub(super) fn judge(
+    lines: &[Line],
+    ledger: &Ledger,
+    listeners: &[Listener],
+    found: &mut Findings,
+) {
+    let claims = claims(lines, ledger, found);
+    for listener in listeners {
+        for heard in &listener.heard {
+            let key = (heard.number.origin.clone(), heard.event.site.clone());
+            let of = claims.get(&key).into_iter();
+            let said = of.flat_map(|of| of.range(heard.number.sequence..)).next();
+            let Some((_, said)) = said else { continue };
+            let applied = applied(listener, heard);
+            if dropped(listener, heard, ledger) {
+                continue;
+            }
+            if let Some((from, until)) = trusted(listener, heard, *said, applied) {
+                let text = format!(
+                    "{} was said at {said} to be applied by all, and subscriber {}, which trusted \
+                     its cache from {from} until {until}, applied it at {applied}",
+                    heard.event.id, listener.subscription
+                );
+                found.fault(Verdict::Unsound, text);
+            }
+        }
+    }
+}
+
+fn claims(lines: &[Line], ledger: &Ledger, found: &mut Findings) -> Claims {
+    let mut claims = Claims::new();
+    let mut claim = |number: &Number, site: &str, at: u64| {
+        let key = (number.origin.clone(), site.to_owned());
+        let first = claims.entry(key).or_default().entry(number.sequence).or_insert(at);
+        *first = at.min(*first);
+    };
+    for line in lines {
+        match &line.what {
+            What::Fenced { number, site, done: true, .. } => {
+                found.counts.applied += 1;
+                claim(number, site, line.at);
+            }
+            What::Fenced { number, done: false, due: true, members, .. } => {
+                let pending = members.iter().filter(|member| member.standing == "pending");
+                let pending: Vec<_> = pending.map(|Member { node, .. }| node).collect();
+                let text =
+                    format!("a fence of {number:?} was not done at {}: {pending:?}", line.at);
+                found.fault(Verdict::NotLive, text);
+            }
+            What::Published { assured: Sure::Applied, taken, .. } => {
+                found.counts.applied += 1;
+                for taken in taken {
+                    let Some(entry) = ledger.by_id.get(&taken.id) else { continue };
+                    if let Some(number) = taken.number.as_ref().or(entry.number.as_ref()) {
+                        claim(number, &entry.event.site, line.at);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    for of in claims.values_mut() {
+        let mut first = u64::MAX;
+        for at in of.values_mut().rev() {
+            first = first.min(*at);
+            *at = first;
+        }
+    }
+    claims
+}
+
+/// When a delivery counts as applied: at once, unless it was rejected before it was acknowledged.
+fn applied(listener: &Listener, heard: &Heard) -> u64 {
+    let Some(stream) = listener.streams.get(heard.stream) else { return heard.at };
+    let acknowledged = stream.acknowledged.iter();
+    let acknowledged = acknowledged
+        .filter(|(order, _, through)| *order > heard.order && *through >= heard.offset)
+        .map(|(order, ..)| *order)
+        .min();
+    let taken_back = stream.rejected.iter().any(|(order, offset)| {
+        *order > heard.order
+            && *offset <= heard.offset
+            && acknowledged.is_none_or(|acknowledged| *order < acknowledged)
+    });
+    // A later delivery is judged by itself.
+    if taken_back { 0 } else { heard.at }
+}
+
+/// Whether a missed before it let the subscriber drop everything, what this event says included,
+/// and the stream that told it went on behind the event.
+fn dropped(listener: &Listener, heard: &Heard, ledger: &Ledger) -> bool {
+    let Some(entry) = ledger.by_id.get(&heard.event.id) else { return false };
+    listener.told.iter().filter(|told| told.order < heard.order).any(|told| {
+        let everything = told.scope.origin.is_none() && told.scope.through == 0;
+        everything && entry.begun <= told.at && told.stream != heard.stream
+    })
+}
+
+/// A time in which it trusted its cache though it had not applied what was said to be.
+fn trusted(listener: &Listener, heard: &Heard, said: u64, applied: u64) -> Option<(u64, u64)> {
+    let first = listener.first.get(&heard.event.id).and_then(|first| listener.heard.get(*first));
+    if first.is_some_and(|first| first.order < heard.order) {
+        let mut earlier = listener.heard.iter().filter(|earlier| {
+            earlier.order < heard.order && earlier.event.id == heard.event.id
+        });
+        if earlier.any(|earlier| self::applied(listener, earlier) > 0) {
+            return None;
+        }
+    }
+    let fresh = listener.fresh.get(node_of(&heard.number.origin)).into_iter().flatten();
+    let mut wrong = fresh.filter_map(|(from, until)| {
+        let until = listener.closed.map_or(*until, |closed| closed.min(*until));
+        let (begin, end) = ((*from).max(said), until.min(applied));
+        (begin < end).then_some((*from, until))
+    });
+    wrong.next()
+}

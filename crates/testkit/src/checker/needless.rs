@@ -1,0 +1,69 @@
+//! Missed needlessly: told though the node knew the place, or it or a member that it reached still
+//! held what was named (P1).
+
+use std::collections::HashSet;
+
+use super::duplicated::stored_name;
+use super::history::{Begin, Line, What};
+use super::listener::{Listener, Told};
+use super::nodes::Nodes;
+use super::{Findings, Verdict};
+
+/// How often an event is rejected before it is a dead letter.
+const ATTEMPTS: usize = 5;
+
+/// Judges one subscriber.
+pub(super) fn judge(listener: &Listener, nodes: &Nodes, lines: &[Line], found: &mut Findings) {
+    for told in &listener.told {
+        if let Some(why) = needless(listener, told, nodes, lines) {
+            let text = format!(
+                "subscriber {} was told at {} of {:?}, though {why}",
+                listener.subscription, told.at, told.scope
+            );
+            found.fault(Verdict::MissedNeedlessly, text);
+        }
+    }
+}
+
+fn needless(listener: &Listener, told: &Told, nodes: &Nodes, lines: &[Line]) -> Option<String> {
+    let stream = listener.streams.get(told.stream)?;
+    let opened = stream.opened.as_ref()?;
+    match (told.scope.cause.as_str(), &stream.from) {
+        ("unknown_token", Begin::Token { journal, start, .. }) => {
+            let mut starts = nodes.starts(&stream.node).iter();
+            let known = starts.any(|known| known.journal == *journal && known.start == *start);
+            (known && opened.journal == *journal).then(|| "its node knew that start".to_owned())
+        }
+        ("unknown_name", Begin::Name(name)) => {
+            let place = listener.streams.iter().position(|s| s.number == stream.number)?;
+            let earlier = listener.streams.get(..place)?;
+            let stored = stored_name(name, earlier, stream, opened, nodes);
+            stored.map(|through| format!("{name} had acknowledged {through} there"))
+        }
+        ("dead_letter", _) => {
+            let mut rejected = stream.rejected.iter();
+            // What is set aside under a name is told by each of its streams until acknowledged.
+            let before = matches!(stream.from, Begin::Name(_)) && told.stream > 0;
+            let times = rejected.by_ref().filter(|(_, offset)| *offset == told.offset).count();
+            (!before && times < ATTEMPTS).then(|| format!("it was rejected {times} times"))
+        }
+        ("unknown_token" | "unknown_name", _) => Some("it began otherwise".to_owned()),
+        _ => held(told, lines),
+    }
+}
+
+/// Who still holds all of a range, of those that were looked at when it was told.
+fn held(told: &Told, lines: &[Line]) -> Option<String> {
+    let origin = told.scope.origin.as_ref()?;
+    let mut asked = HashSet::new();
+    let after = lines.get(told.order..).unwrap_or_default().iter();
+    after.filter(|line| line.at <= told.at + 1000).find_map(|line| match &line.what {
+        What::Holds { node, origin: of, base, through, .. }
+            if of == origin && asked.insert(node.clone()) =>
+        {
+            let all = *base <= told.scope.from && *through >= told.scope.through;
+            all.then(|| format!("{node} holds it from {base} through {through}"))
+        }
+        _ => None,
+    })
+}

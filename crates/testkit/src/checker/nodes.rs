@@ -1,0 +1,72 @@
+//! The starts of each node: which journal, and how each start ended.
+
+use std::collections::BTreeMap;
+
+use super::history::{End, Line, What};
+
+/// One start of a node.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    pub(super) journal: String,
+    pub(super) start: String,
+    pub(super) ended: Option<(u64, End)>,
+}
+
+/// The starts of each node, in order.
+#[derive(Debug, Default)]
+pub(super) struct Nodes(BTreeMap<String, Vec<Start>>);
+
+impl Nodes {
+    pub(super) fn read(lines: &[Line]) -> Self {
+        let mut nodes = Self::default();
+        for line in lines {
+            match &line.what {
+                What::Started { node, journal, start } => {
+                    let (journal, start) = (journal.clone(), start.clone());
+                    let start = Start { journal, start, ended: None };
+                    nodes.0.entry(node.clone()).or_default().push(start);
+                }
+                What::Stopped { node, how } => {
+                    let last = nodes.0.get_mut(node).and_then(|starts| starts.last_mut());
+                    if let Some(last) = last.filter(|last| last.ended.is_none()) {
+                        last.ended = Some((line.at, *how));
+                    }
+                }
+                _ => {}
+            }
+        }
+        nodes
+    }
+
+    pub(super) fn starts(&self, node: &str) -> &[Start] {
+        self.0.get(node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether a start of this node ended without closing its journal before a time.
+    pub(super) fn crashed_before(&self, node: &str, at: u64) -> bool {
+        self.starts(node).iter().any(|start| {
+            start.ended.is_some_and(|(ended, how)| how != End::Goodbye && ended <= at)
+        })
+    }
+
+    /// Whether a start ended by closing its journal.
+    pub(super) fn closed(&self, node: &str, start: &str) -> bool {
+        let known = self.starts(node).iter().find(|known| known.start == start);
+        known.is_some_and(|known| matches!(known.ended, Some((_, End::Goodbye))))
+    }
+
+    /// Whether what a subscriber was known to have acknowledged at a time must have been stored
+    /// when a later start began: the start that heard it closed its journal, or lived on for long
+    /// enough.
+    pub(super) fn stored(&self, node: &str, start: &str, confirmed: u64) -> bool {
+        let ended = self.starts(node).iter().find(|known| known.start == start);
+        match ended.and_then(|known| known.ended) {
+            None | Some((_, End::Goodbye)) => true,
+            Some((ended, _)) => confirmed + STORED_AFTER_MS <= ended,
+        }
+    }
+}
+
+/// How long a node may take to store the cursor of a durable name: it does so at least every 50 ms,
+/// and a simulated disk may take a few times as long for it.
+const STORED_AFTER_MS: u64 = 1000;

@@ -1,0 +1,99 @@
+//! Who takes part: nodes, and beside each its applications, drawn from the seed.
+
+use std::time::Duration;
+
+use evermesh_testkit::app::publisher::Publisher;
+use evermesh_testkit::app::subscriber::{Place, Subscriber};
+use evermesh_testkit::world::{Seeded, SimClock};
+
+/// The sites of every run.
+pub(crate) const SITES: [&str; 2] = ["shop", "blog"];
+/// Clocks are wrong by at most so many parts in a million: far more than crystals are, far less
+/// than the margin of leases allows.
+const FAST_MAX: u64 = 20_000;
+
+/// The applications beside one node.
+pub(crate) struct Applications {
+    pub(crate) publishers: Vec<Publisher>,
+    pub(crate) subscribers: Vec<Subscriber>,
+}
+
+pub(crate) fn name(node: usize) -> String {
+    format!("web-{}", node + 1)
+}
+
+/// How many nodes: mostly three.
+pub(crate) fn nodes(random: &Seeded) -> usize {
+    random.one_of(&[3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 7]).unwrap()
+}
+
+pub(crate) fn clock(random: &Seeded) -> SimClock {
+    let fast = i64::try_from(random.below(2 * FAST_MAX + 1)).unwrap();
+    SimClock::new(fast - i64::try_from(FAST_MAX).unwrap())
+}
+
+/// The applications beside a node.
+pub(crate) fn applications(
+    random: &Seeded,
+    node: usize,
+    nodes: usize,
+    until: Duration,
+) -> Applications {
+    let publishers = if node == 0 { 1 + random.below(2) } else { random.below(2) };
+    let subscribers = if nodes > 4 { 1 } else { 1 + random.below(2) };
+    Applications {
+        publishers: (0..publishers).map(|n| publisher(random, node, n, until)).collect(),
+        subscribers: (0..subscribers).map(|n| subscriber(random, node, n, nodes)).collect(),
+    }
+}
+
+fn publisher(random: &Seeded, node: usize, number: u64, until: Duration) -> Publisher {
+    Publisher {
+        name: format!("editor-{}-{number}", node + 1),
+        host: name(node),
+        sites: SITES.to_vec(),
+        streams: random.once_in(3),
+        pause: random.one_of(&[60, 150, 400]).unwrap(),
+        until,
+        random: random.branch(),
+    }
+}
+
+fn subscriber(random: &Seeded, node: usize, number: u64, nodes: usize) -> Subscriber {
+    let place = match random.below(4) {
+        0 => Place::Beginning,
+        1 => Place::Name(format!("cache-{number}")),
+        _ => Place::Live,
+    };
+    let named = matches!(place, Place::Name(_));
+    let forgetful = place == Place::Live && random.once_in(3);
+    let mut hosts = vec![name(node)];
+    if !named && random.once_in(5) {
+        hosts.push(name((node + 1) % nodes));
+    }
+    let sites = match random.below(4) {
+        0 => vec![SITES[0]],
+        1 => Vec::new(),
+        _ => SITES.to_vec(),
+    };
+    let exclude = random.once_in(4);
+    let rejects = if random.once_in(5) {
+        (7, random.one_of(&[1, 2, 5]).unwrap())
+    } else {
+        (0, 0)
+    };
+    Subscriber {
+        hosts,
+        sites,
+        exclude_sources: if exclude { vec![format!("editor-{}-0", node + 1)] } else { Vec::new() },
+        place,
+        window: random.one_of(&[1, 4, 16, 64]).unwrap(),
+        leased: named || !random.once_in(4),
+        slow: random.one_of(&[0, 0, 20, 200]).unwrap(),
+        rejects,
+        restless: random.one_of(&[0, 0, 1500, 4000]).unwrap(),
+        forgetful,
+        clock: clock(random),
+        random: random.branch(),
+    }
+}
