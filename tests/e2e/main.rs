@@ -17,6 +17,7 @@ mod drill;
 mod golang;
 mod history;
 mod javascript;
+mod journals;
 mod kills;
 mod letters;
 mod matrix;

@@ -77,11 +77,7 @@ fn subscriber(random: &Seeded, node: usize, number: u64, nodes: usize) -> Subscr
         _ => SITES.to_vec(),
     };
     let exclude = random.once_in(4);
-    let rejects = if random.once_in(5) {
-        (7, random.one_of(&[1, 2, 5]).unwrap())
-    } else {
-        (0, 0)
-    };
+    let rejects = if random.once_in(5) { (7, random.one_of(&[1, 2, 5]).unwrap()) } else { (0, 0) };
     Subscriber {
         hosts,
         sites,

@@ -73,13 +73,7 @@ impl Links {
     }
 
     /// A link that is cut in any way holds nothing: the simulated network cannot do both.
-    fn change(
-        &mut self,
-        sim: &Sim<'_>,
-        a: Machine,
-        b: Machine,
-        change: impl FnOnce(&mut Self),
-    ) {
+    fn change(&mut self, sim: &Sim<'_>, a: Machine, b: Machine, change: impl FnOnce(&mut Self)) {
         let before = self.look(a, b);
         change(self);
         let after = self.look(a, b);

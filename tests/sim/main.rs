@@ -93,13 +93,7 @@ fn what_is_promised_holds_in_every_run() {
         }
     });
     let wrong: Vec<_> = looks.iter().filter_map(|(_, (wrong, _))| wrong.as_deref()).collect();
-    assert!(
-        wrong.is_empty(),
-        "{} of {} seeds:\n{}",
-        wrong.len(),
-        looks.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {} seeds:\n{}", wrong.len(), looks.len(), wrong.join("\n"));
 }
 
 #[test]

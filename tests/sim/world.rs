@@ -168,11 +168,10 @@ impl Run<'_> {
         }
         self.heal();
         let deadline = self.sim.elapsed() + LIVE_WITHIN;
-        let live = self.until(deadline, |run| run.stage.published())
-            && {
-                self.stage.close();
-                self.until(deadline, Self::all_heard)
-            };
+        let live = self.until(deadline, |run| run.stage.published()) && {
+            self.stage.close();
+            self.until(deadline, Self::all_heard)
+        };
         if live {
             let quiet = self.sim.elapsed() + QUIET;
             self.until(quiet, |_| false);

@@ -70,6 +70,14 @@ pub enum Error {
         /// What the database said.
         reason: String,
     },
+    /// The state database is not what was written.
+    #[error("{place}: the state database is not what was written: {reason}")]
+    StateDamaged {
+        /// The directory.
+        place: String,
+        /// What the database said.
+        reason: String,
+    },
     /// A record that was durable is not what was written.
     #[error(
         "{0}. Nothing was changed or left out. Restore the file from a copy, or move the whole \

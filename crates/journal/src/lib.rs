@@ -43,6 +43,7 @@ mod status;
 mod storage;
 mod tail;
 mod thread;
+mod wounds;
 mod writer;
 
 pub use applied::{Applied, Mark};

@@ -24,6 +24,7 @@ use crate::members::Members;
 use crate::names::Names;
 use crate::producers::Producers;
 use crate::recover::{Expected, Recovered, Window, recover};
+use crate::segment::{HEADER_BYTES, Header};
 use crate::shared::{Bell, Durable, Shared, Stage};
 use crate::space::Space;
 use crate::starts::{SeenStart, Starts};
@@ -65,8 +66,7 @@ impl Journal {
             LockError::Taken(holder) => Error::Locked { place: storage.place(), holder },
             LockError::Storage(source) => refused(&**storage, "lock it", source),
         })?;
-        let state = State::open(&**storage)?;
-        let past = state.load(&**storage)?;
+        let (state, past) = open_state(&options)?;
         let origin = bind(&options, &past)?;
         let random = &*options.random;
         let mut window = Window::new(
@@ -81,9 +81,11 @@ impl Journal {
                 all
             });
         let mut recovered = recover(storage, &expected, &mut window, &past.cuts, producers)?;
-        check_age(&**storage, &past, &recovered)?;
+        if !past.set_aside {
+            check_age(&**storage, &past, &recovered)?;
+        }
         let former = end_of_former(&past, &recovered);
-        let start = next_start(&past, random)?;
+        let start = next_start(&past, recovered.head.epoch(), random)?;
         state
             .begin(&origin, former.last().copied(), start, past.untold.as_ref())
             .map_err(|reason| Error::State { place: storage.place(), reason })?;
@@ -97,10 +99,16 @@ impl Journal {
         );
         let former_id = past.untold.clone();
         let untold = former_id.is_some();
+        let lost = recovered.lost_end;
+        let own_end = former.iter().filter(|former| former.journal == origin.journal);
+        let own_end = own_end.map(|former| former.own_end).max().unwrap_or(Sequence::ZERO);
         let shared = assemble(&options, start, origin, past, former, recovered, window, free);
         if let Some(former) = former_id {
             // The first record of this start: nothing that is numbered anew comes before it.
             shared.numbering().tell_restored(&shared, former);
+        }
+        if lost {
+            shared.numbering().tell_lost_end(&shared, own_end);
         }
         let writer = Writer::new(Arc::clone(&shared), options.random, state, held, newest, untold);
         Ok((Self::new(shared), writer))
@@ -113,6 +121,48 @@ pub(crate) const fn window_age() -> Duration {
 
 fn refused(storage: &dyn Storage, what: &'static str, source: std::io::Error) -> Error {
     Error::Storage { what, place: storage.place(), source }
+}
+
+/// The state database; one that is not what was written is set aside, and everything that it knew is
+/// as if it had never been: the journal gets a new id, and its past is served as received.
+fn open_state(options: &Options) -> Result<(State, Past), Error> {
+    let storage = &*options.storage;
+    match State::open(storage) {
+        Err(Error::StateDamaged { place, reason }) => {
+            tracing::error!(
+                place,
+                reason,
+                "the state database is not what was written: it is set aside; the journal gets a \
+                new id, and durable names begin anew with missed"
+            );
+            let aside = storage.set_state_aside();
+            aside.map_err(|source| refused(storage, "set the state database aside", source))?;
+            let former = former_id(storage)?;
+            let untold = former.map(|journal| Origin { node: options.node.clone(), journal });
+            let state = State::open(storage)?;
+            Ok((state, Past { untold, set_aside: true, ..Past::default() }))
+        }
+        Err(error) => Err(error),
+        Ok(state) => {
+            let past = state.load(storage)?;
+            Ok((state, past))
+        }
+    }
+}
+
+/// The journal id that the newest segment names.
+fn former_id(storage: &dyn Storage) -> Result<Option<JournalId>, Error> {
+    let refuse = |source| refused(storage, "read the segments", source);
+    for first in storage.segments().map_err(refuse)?.into_iter().rev() {
+        let file = storage.open_segment(first).map_err(refuse)?;
+        let length = file.length().map_err(refuse)?.min(HEADER_BYTES);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        file.read_exact_at(&mut bytes, 0).map_err(refuse)?;
+        if let Ok(header) = Header::decode(&bytes) {
+            return Ok(Some(header.journal));
+        }
+    }
+    Ok(None)
 }
 
 /// Who numbers: the same as before if the name is.
@@ -130,7 +180,7 @@ fn bind(options: &Options, past: &Past) -> Result<Origin, Error> {
                 received"
             );
         }
-    } else {
+    } else if !past.set_aside {
         let segments = storage.segments();
         let segments = segments.map_err(|source| refused(&**storage, "list segments", source))?;
         if !segments.is_empty() {
@@ -165,8 +215,9 @@ fn check_age(storage: &dyn Storage, past: &Past, recovered: &Recovered) -> Resul
     Err(Error::State { place: storage.place(), reason })
 }
 
-fn next_start(past: &Past, random: &dyn Random) -> Result<Start, Error> {
+fn next_start(past: &Past, newest: Epoch, random: &dyn Random) -> Result<Start, Error> {
     let last = past.starts.last().map_or_else(Epoch::default, |last| last.start.epoch);
+    let last = last.max(newest);
     let epoch = last.next().ok_or(Error::EpochsExhausted)?;
     Ok(Start { epoch, id: StartId::new(draw(random)) })
 }
@@ -182,7 +233,7 @@ fn assemble(
     window: Window,
     free_bytes: u64,
 ) -> Arc<Shared> {
-    let Recovered { catalog, head, own_head, frontier, bases, producers, .. } = recovered;
+    let Recovered { catalog, head, own_head, frontier, bases, producers, wounds, .. } = recovered;
     let limits = options.limits.clone();
     let newest = catalog.newest().map(|segment| (segment.end, segment.length));
     let mut seen = past.seen;
@@ -229,6 +280,7 @@ fn assemble(
         catalog: RwLock::new(catalog),
         cuts: RwLock::new(past.cuts),
         needs: Mutex::default(),
+        wounds,
         began: (options.clock.wall(), options.clock.boot()),
         starts: Mutex::new(Starts::new(seen)),
         head: watch::Sender::new(head),

@@ -16,6 +16,7 @@ use crate::segment::scan::Scan;
 use crate::shared::{Shared, Stage};
 use crate::storage::SegmentFile;
 use crate::tail::Found;
+use crate::wounds;
 
 /// What one look at the disk reads at least: fewer bytes would cost more calls than copies.
 const READ_BYTES_MIN: usize = 64 * 1024;
@@ -174,6 +175,15 @@ impl Plan {
             .with_window(self.bytes_max as u64);
         let (mut records, mut bytes) = (Vec::new(), 0);
         while open.place.position < open.place.end {
+            let place =
+                wounds::Place { segment: open.place.segment, position: open.place.position };
+            if let Some(wound) = self.shared.wounds.at(place) {
+                records.extend(wound.met.iter().filter(|met| met.offset > self.after).cloned());
+                open.place.position = wound.goes_on_at;
+                if wound.goes_on_at > place.position {
+                    continue;
+                }
+            }
             let read = scan.record_at(open.place.position).map_err(|error| self.refused(&error))?;
             let decoded = match read {
                 Ok(decoded) => decoded,

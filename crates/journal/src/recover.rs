@@ -1,8 +1,8 @@
 //! What was on the disk: every record of every segment, checked, before anything new is numbered.
 //!
 //! A torn end is what a crash leaves of a group that was not synced: it is cut, and nobody was
-//! assured of it. Anything else that is not what was written is damage, and named: it is never cut
-//! and never passed over. What tells them apart: each record says through where everything was
+//! assured of it. Anything else that is not what was written is damage, and named: the file stays as
+//! it is, and readers meet in its place what they may have missed. What tells them apart: each record says through where everything was
 //! durable when it was written, a segment is begun only when the one before it is durable, and the
 //! state database knows where each former start ended.
 
@@ -15,7 +15,7 @@ use evermesh_event::world::Clock;
 use evermesh_event::{DedupeWindow, Epoch, Frontier, Offset, Origin, Sequence};
 
 use crate::cuts::Cuts;
-use crate::error::{Damage, Error};
+use crate::error::Error;
 use crate::producers::{self, Producers};
 use crate::record::format::{DecodeError, Decoded};
 use crate::record::{Content, Record};
@@ -23,6 +23,7 @@ use crate::segment::scan::Scan;
 use crate::segment::{Catalog, HEADER_BYTES, Header, HeaderError, Noted, Segment, VERSION};
 use crate::state::FormerStart;
 use crate::storage::{SegmentFile, Storage};
+use crate::wounds::{Place, Wound, Wounds};
 use crate::writer::Newest;
 
 /// How much is written at a time where zeros or the same bytes are written again.
@@ -57,6 +58,10 @@ pub(crate) struct Recovered {
     pub(crate) bases: Frontier,
     pub(crate) newest: Option<Newest>,
     pub(crate) producers: Producers,
+    /// What is damaged and passed over.
+    pub(crate) wounds: Wounds,
+    /// Something that was durable is lacking at the end.
+    pub(crate) lost_end: bool,
 }
 
 /// The deduplication window, while it is filled again.
@@ -124,8 +129,12 @@ pub(crate) fn recover(
         bases: cut,
         newest: None,
         producers,
+        wounds: Wounds::default(),
+        lost_end: false,
     };
-    let mut recovery = Recovery { storage, expected, window, recovered, proven: expected.floor };
+    let proven = expected.floor;
+    let cut = cuts.end;
+    let mut recovery = Recovery { storage, expected, window, recovered, proven, cut };
     let firsts = storage.segments().map_err(|error| recovery.refused("list segments", error))?;
     let (cut, firsts): (Vec<_>, Vec<_>) = firsts.into_iter().partition(|first| *first <= cuts.end);
     for first in cut {
@@ -136,7 +145,7 @@ pub(crate) fn recover(
     for (number, first) in firsts.into_iter().enumerate() {
         recovery.segment(first, number + 1 == count)?;
     }
-    recovery.finish()
+    Ok(recovery.finish())
 }
 
 struct Recovery<'a> {
@@ -146,6 +155,8 @@ struct Recovery<'a> {
     recovered: Recovered,
     /// Everything through here was durable.
     proven: Offset,
+    /// Everything through here was cut before.
+    cut: Offset,
 }
 
 impl Recovery<'_> {
@@ -157,25 +168,19 @@ impl Recovery<'_> {
             return Ok(());
         };
         // A segment is begun only when everything before it is durable.
-        self.check_continues(first, first, 0)?;
         self.proven = self.proven.max(self.recovered.head);
+        if !self.continues(first, true) {
+            let file = self.storage.segment_name(first);
+            self.wound(Place { segment: first, position: HEADER_BYTES }, HEADER_BYTES, first);
+            tracing::error!(file, after = %self.recovered.head, "records before it are lacking");
+        }
         let segment = Segment::new(first, header.marker, header.length);
         self.recovered.catalog.push(segment);
         let end = length.min(header.length);
         let mut scan = Scan::new(Arc::clone(&file), header.marker, end);
-        let (position, torn) = self.records(&mut scan, first, end)?;
+        let position = self.records(&mut scan, first, end, last)?;
         if !last {
-            return if torn {
-                Err(self.damage(first, position, None, NOT_WRITTEN))
-            } else {
-                Ok(())
-            };
-        }
-        if torn {
-            self.check_torn(&mut scan, first, position)?;
-        }
-        if self.recovered.head < self.proven {
-            return Err(self.damage(first, position, Some(self.proven), LACKING));
+            return Ok(());
         }
         let mut complete = || -> io::Result<()> {
             write_zeros(&*file, position, &mut scan, length, header.length)?;
@@ -201,7 +206,11 @@ impl Recovery<'_> {
         file.read_exact_at(&mut bytes, 0).map_err(|error| self.refused("read a segment", error))?;
         match Header::decode(&bytes) {
             Ok(header) if header.first == first => Ok(Some(header)),
-            Ok(_) => Err(self.damage(first, 0, None, "it is named otherwise than it says")),
+            Ok(_) => {
+                let file = self.storage.segment_name(first);
+                tracing::error!(file, "it is named otherwise than it says: passed over");
+                self.without(first, last)
+            }
             Err(HeaderError::Version(version)) => {
                 let file = self.storage.segment_name(first);
                 Err(Error::Version { file, version, known: VERSION })
@@ -211,7 +220,12 @@ impl Recovery<'_> {
                 let behind = scan.not_zero_from(HEADER_BYTES.min(length));
                 let behind = behind.map_err(|error| self.refused("read a segment", error))?;
                 if !last || behind.is_some() || self.proven >= first {
-                    return Err(self.damage(first, 0, None, "its header is not what was written"));
+                    tracing::error!(
+                        file = %self.storage.segment_name(first),
+                        "its header is not what was written: the file stays as it is and is passed \
+                        over; what was lost is asked of other members or told as missed"
+                    );
+                    return self.without(first, last);
                 }
                 tracing::warn!(
                     file = %self.storage.segment_name(first),
@@ -227,6 +241,17 @@ impl Recovery<'_> {
         }
     }
 
+    /// A segment cannot be read. If it was the last, its place must be free for a new one.
+    fn without(&mut self, first: Offset, last: bool) -> Result<Option<Header>, Error> {
+        let aside = self.storage.set_segment_aside(first);
+        aside.map_err(|error| self.refused("set a damaged segment aside", error))?;
+        if last {
+            self.proven = self.proven.max(first);
+            self.reopen_newest()?;
+        }
+        Ok(None)
+    }
+
     /// The segment before the one that was removed is the last after all.
     fn reopen_newest(&mut self) -> Result<(), Error> {
         let Some(newest) = self.recovered.catalog.newest() else {
@@ -240,14 +265,23 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// All records from the front; where they end, and whether something else than zeros follows.
-    fn records(&mut self, scan: &mut Scan, first: Offset, end: u64) -> Result<(u64, bool), Error> {
+    /// All records from the front; where they end. What is damaged is passed over and named.
+    fn records(
+        &mut self,
+        scan: &mut Scan,
+        first: Offset,
+        end: u64,
+        last: bool,
+    ) -> Result<u64, Error> {
         let mut position = HEADER_BYTES;
         while position < end {
             let read = scan.record_at(position);
             match read.map_err(|error| self.refused("read a segment", error))? {
                 Ok(decoded) => {
-                    self.check_continues(decoded.record.offset, first, position)?;
+                    let next = decoded.record.offset;
+                    if position > HEADER_BYTES && !self.continues(next, false) {
+                        self.wound(Place { segment: first, position }, position, next);
+                    }
                     self.take(&decoded, position);
                     position += decoded.length as u64;
                 }
@@ -258,17 +292,87 @@ impl Recovery<'_> {
                 Err(_) => {
                     let rest = scan.not_zero_from(position);
                     let rest = rest.map_err(|error| self.refused("read a segment", error))?;
-                    return Ok((position, rest.is_some()));
+                    if rest.is_none() && (last || self.recovered.head >= self.proven) {
+                        return Ok(position);
+                    }
+                    match self.damaged(scan, first, position, last)? {
+                        Some(next) => position = next,
+                        None => return Ok(position),
+                    }
                 }
             }
         }
-        Ok((position, false))
+        Ok(position)
+    }
+
+    /// What is not what was written begins there. Where the next whole record lies that must be
+    /// taken; `None`: there is none, or what follows is what a crash left of a group that was not
+    /// durable, and is cut.
+    fn damaged(
+        &mut self,
+        scan: &mut Scan,
+        first: Offset,
+        position: u64,
+        last: bool,
+    ) -> Result<Option<u64>, Error> {
+        let head = self.recovered.head;
+        let (mut at, mut found, mut durable) = (position, None, self.proven);
+        // In the last segment only what some record proves was durable for certain.
+        loop {
+            let next = scan.record_from(at);
+            let next = next.map_err(|error| self.refused("read a segment", error))?;
+            let Some((found_at, decoded)) = next else { break };
+            durable = durable.max(decoded.durable_before);
+            at = found_at + decoded.length as u64;
+            if decoded.record.offset > head && found.is_none() {
+                found = Some((found_at, decoded.record.offset));
+            }
+            if !last {
+                break;
+            }
+        }
+        let file = self.storage.segment_name(first);
+        if last && durable <= head {
+            tracing::warn!(
+                file, position, after = %head,
+                "the node stopped while it wrote: what was not durable is cut, nobody was assured \
+                of it"
+            );
+            return Ok(None);
+        }
+        self.proven = durable;
+        let next = found.filter(|(_, next)| !last || *next <= durable);
+        tracing::error!(
+            file, position, after = %head,
+            "{NOT_WRITTEN}: it stays as it is and is passed over; what was lost is asked of other \
+            members or told as missed"
+        );
+        let Some((found_at, next)) = next else { return Ok(None) };
+        self.wound(Place { segment: first, position }, found_at, next);
+        Ok(Some(found_at))
+    }
+
+    /// Everything between the head and an offset is lost.
+    fn wound(&mut self, place: Place, goes_on_at: u64, next: Offset) {
+        let after = self.recovered.head;
+        let before_next = Offset::from_u64(next.as_u64().saturating_sub(1));
+        // The first offset of a start has nothing before it in that start.
+        let first = next.counter() <= 1 && after > Offset::ZERO;
+        let through = if first { after.plus(1).unwrap_or(after) } else { before_next };
+        self.recovered.wounds.add(place, Wound::new(goes_on_at, after, through));
+        self.recovered.head = through;
     }
 
     fn take(&mut self, decoded: &Decoded, position: u64) {
         let record = &decoded.record;
         self.recovered.head = record.end();
         self.proven = self.proven.max(decoded.durable_before);
+        if let Content::Block { block, .. } = &record.content {
+            let at = self.recovered.frontier.get(block.origin());
+            if block.previous() > at && self.recovered.wounds.lacks(block, at) {
+                self.recovered.bases.advance(block.origin(), block.previous());
+            }
+        }
         if let Content::Block { block, .. } = &record.content
             && *block.origin() == self.expected.origin
         {
@@ -294,66 +398,30 @@ impl Recovery<'_> {
     }
 
     /// What follows the head must be the next offset, or the first of a later start where the
-    /// former is known to end here.
-    fn check_continues(&self, next: Offset, segment: Offset, position: u64) -> Result<(), Error> {
+    /// former is known to end here. `begins`: it is the first of a segment.
+    fn continues(&self, next: Offset, begins: bool) -> bool {
         let head = self.recovered.head;
         let same_start = next.epoch() == head.epoch() && head.plus(1) == Some(next);
         let ended = || {
             let between = self.expected.ends.range(head.epoch()..next.epoch());
-            between.map(|(_, end)| *end).all(|end| end == head)
+            between.map(|(_, end)| *end).all(|end| end <= head)
         };
         let later_start = next.epoch() > head.epoch() && next.counter() == 1 && ended();
-        // The first record of a segment was looked at already, as the segment's name.
-        if same_start || later_start || (position == HEADER_BYTES && next == segment) {
-            return Ok(());
-        }
-        let through = Offset::from_u64(next.as_u64().saturating_sub(1));
-        Err(self.damage(segment, position, Some(through), "records before it are lacking"))
+        // Behind what was cut there is no telling how the start before it ended.
+        let cut = begins && head == self.cut && next.epoch() > head.epoch() && next.counter() == 1;
+        same_start || later_start || cut
     }
 
-    /// What follows the last whole record may be cut only if nothing says that it had been durable.
-    fn check_torn(&mut self, scan: &mut Scan, first: Offset, position: u64) -> Result<(), Error> {
-        let mut at = position;
-        loop {
-            let found = scan.record_from(at);
-            let found = found.map_err(|error| self.refused("read a segment", error))?;
-            let Some((found_at, decoded)) = found else {
-                break;
-            };
-            if decoded.durable_before > self.recovered.head {
-                let through = Some(decoded.durable_before);
-                return Err(self.damage(first, position, through, NOT_WRITTEN));
-            }
-            at = found_at + decoded.length as u64;
-        }
-        if self.proven > self.recovered.head {
-            return Err(self.damage(first, position, Some(self.proven), NOT_WRITTEN));
-        }
-        tracing::warn!(
-            file = %self.storage.segment_name(first), position, after = %self.recovered.head,
-            "the node stopped while it wrote: what was not durable is cut, nobody was assured of it"
-        );
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Recovered, Error> {
+    fn finish(mut self) -> Recovered {
         if self.recovered.head < self.proven {
-            let first = self.recovered.catalog.newest().map_or(Offset::ZERO, |newest| newest.first);
-            return Err(self.damage(first, 0, Some(self.proven), LACKING));
+            tracing::error!(
+                place = self.storage.place(), after = %self.recovered.head, through = %self.proven,
+                "{LACKING}: what was lost is asked of other members or told as missed"
+            );
+            self.recovered.lost_end = true;
         }
-        Ok(self.recovered)
-    }
-
-    fn damage(
-        &self,
-        segment: Offset,
-        position: u64,
-        through: Option<Offset>,
-        what: &'static str,
-    ) -> Error {
-        let file = self.storage.segment_name(segment);
-        let after = self.recovered.head;
-        Error::Damaged(Damage { file, position, after, through, what })
+        self.recovered.wounds.close();
+        self.recovered
     }
 
     fn refused(&self, what: &'static str, source: io::Error) -> Error {

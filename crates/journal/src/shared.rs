@@ -28,6 +28,7 @@ use crate::starts::Starts;
 use crate::state::FormerStart;
 use crate::storage::Storage;
 use crate::tail::Tail;
+use crate::wounds::Wounds;
 
 /// Through where everything is on the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     /// What is no more. Changed by the writer, before the catalog.
     pub(crate) cuts: RwLock<Cuts>,
     pub(crate) needs: Mutex<Needs>,
+    /// What is damaged and passed over.
+    pub(crate) wounds: Wounds,
     /// The wall clock's time when this start began, and the other clock's.
     pub(crate) began: (SystemTime, Duration),
     pub(crate) starts: Mutex<Starts>,

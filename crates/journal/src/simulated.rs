@@ -336,6 +336,16 @@ impl Storage for MemoryDisk {
         Ok(())
     }
 
+    fn set_segment_aside(&self, first: Offset) -> io::Result<()> {
+        self.disk().files.remove(&Name::Segment(first));
+        Ok(())
+    }
+
+    fn set_state_aside(&self) -> io::Result<()> {
+        self.disk().files.remove(&Name::State);
+        Ok(())
+    }
+
     fn remove_segment(&self, first: Offset) -> io::Result<()> {
         let mut disk = self.disk();
         disk.may_write()?;

@@ -66,6 +66,8 @@ pub(crate) struct Past {
     pub(crate) bound: Option<(NodeName, JournalId)>,
     /// Why this start takes a new journal id.
     pub(crate) renewal: Option<String>,
+    /// The database before was not what was written, and this one is new.
+    pub(crate) set_aside: bool,
     /// The id before that, until everybody here is told.
     pub(crate) untold: Option<Origin>,
     /// Own starts, rising.
@@ -91,7 +93,8 @@ impl State {
         let refuse = |reason: String| Error::State { place: storage.place(), reason };
         let backend = storage.state().map_err(|error| refuse(error.to_string()))?;
         begin_again(storage, &*backend).map_err(|error| refuse(error.to_string()))?;
-        check::check(&*backend).map_err(refuse)?;
+        let checked = check::check(&*backend).map_err(|error| refuse(error.to_string()))?;
+        checked.map_err(|reason| Error::StateDamaged { place: storage.place(), reason })?;
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let database = builder.create_with_backend(Backend(backend));

@@ -58,6 +58,18 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// If the disk refuses.
     fn replace_segment(&self, first: Offset) -> io::Result<()>;
 
+    /// Takes a segment that cannot be read out of the journal, and keeps its file.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    fn set_segment_aside(&self, first: Offset) -> io::Result<()>;
+
+    /// The same with the file of the state database.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    fn set_state_aside(&self) -> io::Result<()>;
+
     /// Removes a segment.
     ///
     /// # Errors

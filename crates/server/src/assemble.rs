@@ -230,7 +230,11 @@ async fn open_journal(
     random: &Arc<dyn Random>,
 ) -> Result<(Journal, Writer), Error> {
     let (node, path) = (config.node.name.clone(), config.node.data_dir.clone());
-    let limits = evermesh_journal::Limits::with_max_bytes(config.journal.max_bytes);
+    let limits = evermesh_journal::Limits {
+        keep_at_least: config.journal.keep_at_least,
+        max_age: config.journal.max_age,
+        ..evermesh_journal::Limits::with_max_bytes(config.journal.max_bytes)
+    };
     let (clock, random) = (Arc::clone(clock), Arc::clone(random));
     let opened = tokio::task::spawn_blocking(move || {
         let storage = Directory::open(&path).map_err(|source| Error::DataDir { path, source })?;

@@ -101,6 +101,10 @@ pub struct Mesh {
 pub struct Journal {
     /// On the disk, in bytes.
     pub max_bytes: u64,
+    /// What everybody is past is kept for so long.
+    pub keep_at_least: Duration,
+    /// What is older is cut.
+    pub max_age: Duration,
 }
 
 /// `[log]`: lines on standard error.

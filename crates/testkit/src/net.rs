@@ -46,10 +46,7 @@ pub async fn connect(host: &str, name: &str, machine: &Standstill) -> io::Result
 ///
 /// # Errors
 /// If nobody is there.
-pub async fn channel(
-    host: &str,
-    machine: &Standstill,
-) -> Result<Channel, tonic::transport::Error> {
+pub async fn channel(host: &str, machine: &Standstill) -> Result<Channel, tonic::transport::Error> {
     let (host, machine) = (host.to_owned(), machine.clone());
     let connector = tower::service_fn(move |_: http::Uri| {
         let (host, machine) = (host.clone(), machine.clone());

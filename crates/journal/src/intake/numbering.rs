@@ -205,6 +205,26 @@ impl Numbering {
         self.uncharged = false;
     }
 
+    /// What was durable at the end of the journal is not there. Of this node's own events it is known
+    /// through where: others may hold them. What else it was is pulled again, as far as it came from
+    /// others; but it may have been a missed.
+    pub(crate) fn tell_lost_end(&mut self, shared: &Shared, own_end: Sequence) {
+        let (cause, sites) = (v1::MissedCause::Damaged, Vec::new());
+        if own_end > self.own_head {
+            let from = self.own_head.plus(1).unwrap_or(self.own_head);
+            self.own_head = own_end;
+            let origin = self.origin.clone();
+            self.frontier.advance(&origin, own_end);
+            self.bases.advance(&origin, own_end);
+            let missed = Missed { origin: Some(origin), from, through: own_end, sites, cause };
+            self.show(shared, Content::Missed(missed), Publishers::new());
+        }
+        let (from, through) = (Sequence::ZERO, Sequence::ZERO);
+        let missed = Missed { origin: None, from, through, sites: Vec::new(), cause };
+        self.show(shared, Content::Missed(missed), Publishers::new());
+        self.uncharged = false;
+    }
+
     /// An origin is met. A second journal of one name means that the former may be lost with what
     /// nobody had: that is told before anything of the new one. True if it was.
     pub(super) fn meet(&mut self, shared: &Shared, origin: &Origin) -> bool {

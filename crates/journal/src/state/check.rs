@@ -15,19 +15,19 @@ use redb::{Database, StorageBackend};
 const COPY_BYTES: usize = 1024 * 1024;
 
 /// Refuses a file in which something is not what was written.
-pub(super) fn check(backend: &dyn StorageBackend) -> Result<(), String> {
-    let copy = copy(backend).map_err(|error| error.to_string())?;
+pub(super) fn check(backend: &dyn StorageBackend) -> io::Result<Result<(), String>> {
+    let copy = copy(backend)?;
     let whole = || {
         let mut database =
             Database::builder().create_with_backend(copy).map_err(|error| error.to_string())?;
         database.check_integrity().map_err(|error| error.to_string())
     };
-    match catch_unwind(AssertUnwindSafe(whole)) {
+    Ok(match catch_unwind(AssertUnwindSafe(whole)) {
         Ok(Ok(true)) => Ok(()),
         Ok(Err(reason)) => Err(reason),
         // It would be repaired by leaving out what was written last.
         Ok(Ok(false)) | Err(_) => Err("it is damaged: it is not what was written".to_owned()),
-    }
+    })
 }
 
 fn copy(backend: &dyn StorageBackend) -> io::Result<InMemoryBackend> {

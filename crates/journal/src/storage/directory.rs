@@ -54,6 +54,8 @@ impl Directory {
 
 /// The extension of what is to take the place of a segment.
 const REPLACEMENT: &str = "new";
+/// The extension of what is not what was written: kept for who wants to look at it.
+const DAMAGED: &str = "damaged";
 
 impl Storage for Directory {
     fn place(&self) -> String {
@@ -85,6 +87,9 @@ impl Storage for Directory {
             if Path::new(&name).extension().is_some_and(|kind| kind == REPLACEMENT) {
                 // It never came into its place.
                 std::fs::remove_file(self.path.join("segments").join(&name))?;
+                continue;
+            }
+            if Path::new(&name).extension().is_some_and(|kind| kind == DAMAGED) {
                 continue;
             }
             let hex = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
@@ -127,6 +132,18 @@ impl Storage for Directory {
     fn replace_segment(&self, first: Offset) -> io::Result<()> {
         let path = self.segment_path(first);
         std::fs::rename(path.with_extension(REPLACEMENT), path)?;
+        self.sync_directory()
+    }
+
+    fn set_segment_aside(&self, first: Offset) -> io::Result<()> {
+        let path = self.segment_path(first);
+        std::fs::rename(&path, path.with_extension(DAMAGED))?;
+        self.sync_directory()
+    }
+
+    fn set_state_aside(&self) -> io::Result<()> {
+        let path = self.path.join("state.redb");
+        std::fs::rename(&path, path.with_extension(DAMAGED))?;
         self.sync_directory()
     }
 

@@ -37,6 +37,15 @@ const LEASE_DEFAULT: Duration = Duration::from_secs(2);
 const LEASE_MIN: Duration = Duration::from_millis(200);
 /// An application would trust a stale cache for so long.
 const LEASE_MAX: Duration = Duration::from_secs(60);
+const KEEP_MIN: Duration = Duration::ZERO;
+/// Longer, and it would be a backup.
+const KEEP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const KEEP_DEFAULT: Duration = Duration::from_secs(10 * 60);
+/// The window in which an id is taken once.
+const MAX_AGE_MIN: Duration = Duration::from_secs(10 * 60);
+const MAX_AGE_MAX: Duration = Duration::from_secs(8760 * 60 * 60);
+/// A member that is away over a weekend misses nothing.
+const MAX_AGE_DEFAULT: Duration = Duration::from_secs(168 * 60 * 60);
 const MAX_BYTES_DEFAULT: u64 = 4 << 30;
 /// Below it, what is kept free for received events would be most of it.
 const MAX_BYTES_MIN: u64 = 64 << 20;
@@ -63,7 +72,11 @@ pub(super) fn config(
         member_names: reading.texts(&keys::MEMBER_NAMES),
         lease: reading.duration(&keys::LEASE, LEASE_MIN, LEASE_MAX, LEASE_DEFAULT),
     };
-    let journal = Journal { max_bytes: reading.max_bytes() };
+    let journal = Journal {
+        max_bytes: reading.max_bytes(),
+        keep_at_least: reading.duration(&keys::KEEP, KEEP_MIN, KEEP_MAX, KEEP_DEFAULT),
+        max_age: reading.duration(&keys::MAX_AGE, MAX_AGE_MIN, MAX_AGE_MAX, MAX_AGE_DEFAULT),
+    };
     let log = Log { format: reading.format(), filter: reading.filter() };
     let allow = reading.allow();
     let push = reading.pushes();

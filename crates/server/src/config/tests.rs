@@ -67,6 +67,8 @@ fn the_documented_values_are_the_defaults() {
     assert_eq!(written.listen.local, default.listen.local);
     assert_eq!(written.mesh.lease, default.mesh.lease);
     assert_eq!(written.journal.max_bytes, default.journal.max_bytes);
+    assert_eq!(written.journal.keep_at_least, default.journal.keep_at_least);
+    assert_eq!(written.journal.max_age, default.journal.max_age);
     assert_eq!(written.log.format, default.log.format);
     assert_eq!(written.log.filter, default.log.filter);
     let with_tls = parse(&format!("{DOCUMENTED}\n{TLS}")).unwrap();

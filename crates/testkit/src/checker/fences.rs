@@ -13,12 +13,7 @@ use super::{Findings, Verdict};
 type Claims = HashMap<(String, String), BTreeMap<u64, u64>>;
 
 /// Judges all subscribers.
-pub(super) fn judge(
-    lines: &[Line],
-    ledger: &Ledger,
-    listeners: &[Listener],
-    found: &mut Findings,
-) {
+pub(super) fn judge(lines: &[Line], ledger: &Ledger, listeners: &[Listener], found: &mut Findings) {
     let claims = claims(lines, ledger, found);
     for listener in listeners {
         for heard in &listener.heard {
@@ -115,9 +110,10 @@ fn dropped(listener: &Listener, heard: &Heard, ledger: &Ledger) -> bool {
 fn trusted(listener: &Listener, heard: &Heard, said: u64, applied: u64) -> Option<(u64, u64)> {
     let first = listener.first.get(&heard.event.id).and_then(|first| listener.heard.get(*first));
     if first.is_some_and(|first| first.order < heard.order) {
-        let mut earlier = listener.heard.iter().filter(|earlier| {
-            earlier.order < heard.order && earlier.event.id == heard.event.id
-        });
+        let mut earlier = listener
+            .heard
+            .iter()
+            .filter(|earlier| earlier.order < heard.order && earlier.event.id == heard.event.id);
         if earlier.any(|earlier| self::applied(listener, earlier) > 0) {
             return None;
         }

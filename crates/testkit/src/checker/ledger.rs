@@ -154,13 +154,7 @@ pub(super) fn node_of(origin: &str) -> &str {
 }
 
 /// Who was named as having it on its disk must have it there.
-fn overstated(
-    number: &Number,
-    members: &[Member],
-    at: u64,
-    rest: &[Line],
-    found: &mut Findings,
-) {
+fn overstated(number: &Number, members: &[Member], at: u64, rest: &[Line], found: &mut Findings) {
     for member in members.iter().filter(|m| m.standing == "stored" || m.standing == "applied") {
         let holds = rest.iter().find_map(|line| match &line.what {
             What::Holds { node, origin, durable, .. }

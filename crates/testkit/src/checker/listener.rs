@@ -239,6 +239,8 @@ impl Stream {
     fn rises(&self, number: &Number, offset: u64, attempt: u32) -> bool {
         let again = attempt > 1 && self.rejected.iter().any(|(_, from)| *from <= offset);
         let newest = self.newest.get(&number.origin);
-        again || (newest.is_none_or(|newest| number.sequence > *newest) && offset > self.newest_offset)
+        again
+            || (newest.is_none_or(|newest| number.sequence > *newest)
+                && offset > self.newest_offset)
     }
 }

@@ -44,9 +44,9 @@ impl Nodes {
 
     /// Whether a start of this node ended without closing its journal before a time.
     pub(super) fn crashed_before(&self, node: &str, at: u64) -> bool {
-        self.starts(node).iter().any(|start| {
-            start.ended.is_some_and(|(ended, how)| how != End::Goodbye && ended <= at)
-        })
+        self.starts(node)
+            .iter()
+            .any(|start| start.ended.is_some_and(|(ended, how)| how != End::Goodbye && ended <= at))
     }
 
     /// Whether a start ended by closing its journal.

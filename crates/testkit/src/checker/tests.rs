@@ -124,8 +124,10 @@ impl Run {
 }
 
 fn named(members: &[(&str, &str)]) -> Vec<Member> {
-    let member =
-        |(node, standing): &(&str, &str)| Member { node: (*node).into(), standing: (*standing).into() };
+    let member = |(node, standing): &(&str, &str)| Member {
+        node: (*node).into(),
+        standing: (*standing).into(),
+    };
     members.iter().map(member).collect()
 }
 

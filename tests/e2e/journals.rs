@@ -1,0 +1,113 @@
+//! Journals that are not what they were: restored from an older copy, run twice, lost, renamed; and
+//! one that is full of what a member that is away lacks.
+
+use std::path::Path;
+use std::process::Command;
+
+use evermesh_event::verdict::Verdict;
+use rustix::process::Signal;
+
+use crate::history::{Publisher, Subscriber};
+use crate::mesh::{Mesh, status};
+use crate::node::until;
+
+const EVENTS: usize = 200;
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(copied.success());
+}
+
+fn journal_id(mesh: &Mesh, node: usize) -> String {
+    status(&mesh.nodes[node])["journal"]["journal"].as_str().unwrap().to_owned()
+}
+
+/// Everything assured is heard, or was told as missed before; nothing twice, nothing out of order.
+fn settled(what: &str, publisher: &Publisher, subscriber: &Subscriber) -> Verdict {
+    let verdict = || Verdict::of(&publisher.published(), &subscriber.history());
+    until(what, || verdict().lost == 0);
+    let verdict = verdict();
+    assert_eq!((verdict.lost, verdict.reordered, verdict.phantom), (0, 0, 0), "{verdict:?}");
+    verdict
+}
+
+#[test]
+fn a_restored_copy_takes_a_new_journal_id_and_everybody_is_told() {
+    let mut mesh = Mesh::started(3);
+    let subscriber = Subscriber::start(&mesh.nodes[1].at(), mesh.path("heard.jsonl"));
+    let mut publisher = Publisher::start(&mesh.nodes[0].at(), mesh.path("published.jsonl"));
+    publisher.hand_in(EVENTS);
+    until("the first are assured", || publisher.assured() == EVENTS);
+    let before = journal_id(&mesh, 0);
+    mesh.nodes[0].end(Signal::TERM);
+    let (data, saved) = (mesh.path("web-1.data"), mesh.path("saved"));
+    copy(&data, &saved);
+    mesh.nodes[0].start();
+    publisher.kill_and_go_on();
+    publisher.hand_in(EVENTS);
+    until("the second are assured", || publisher.assured() == 2 * EVENTS);
+    settled("and heard", &publisher, &subscriber);
+    mesh.nodes[0].end(Signal::KILL);
+    // The operator puts yesterday's copy back.
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&saved, &data);
+    mesh.nodes[0].start();
+    until("it goes on under another journal id", || {
+        // While it begins anew nobody answers.
+        std::panic::catch_unwind(|| journal_id(&mesh, 0)).is_ok_and(|id| id != before)
+    });
+    publisher.kill_and_go_on();
+    publisher.hand_in(EVENTS);
+    until("it assures", || publisher.assured() == 3 * EVENTS);
+    let verdict = settled("what is published then is heard", &publisher, &subscriber);
+    assert!(verdict.missed > 0, "and the name was missed: {verdict:?}");
+    assert!(mesh.nodes[0].log().contains("restored from an older copy"));
+}
+
+#[test]
+fn a_twin_takes_a_new_journal_id() {
+    let mut mesh = Mesh::started(3);
+    let before = journal_id(&mesh, 2);
+    mesh.nodes[2].end(Signal::TERM);
+    let (data, saved) = (mesh.path("web-3.data"), mesh.path("saved"));
+    copy(&data, &saved);
+    mesh.nodes[2].start();
+    mesh.linked(2);
+    assert_eq!(journal_id(&mesh, 2), before, "an ordinary restart changes nothing");
+    mesh.nodes[2].end(Signal::KILL);
+    // The other one, of the same epoch, with a start id of its own.
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&saved, &data);
+    mesh.nodes[2].start();
+    until("it goes on under another journal id", || {
+        std::panic::catch_unwind(|| journal_id(&mesh, 2)).is_ok_and(|id| id != before)
+    });
+    mesh.linked(2);
+}
+
+#[test]
+fn p1_a_journal_that_is_lost_is_missed_by_name() {
+    let mut mesh = Mesh::started(2);
+    let subscriber = Subscriber::start(&mesh.nodes[1].at(), mesh.path("heard.jsonl"));
+    let mut publisher = Publisher::start(&mesh.nodes[0].at(), mesh.path("published.jsonl"));
+    publisher.hand_in(EVENTS);
+    until("they are assured", || publisher.assured() == EVENTS);
+    let verdict = settled("and heard", &publisher, &subscriber);
+    assert_eq!(verdict.missed, 0, "{verdict:?}");
+    mesh.nodes[0].end(Signal::KILL);
+    std::fs::remove_dir_all(mesh.path("web-1.data")).unwrap();
+    mesh.nodes[0].start();
+    publisher.kill_and_go_on();
+    publisher.hand_in(EVENTS);
+    until("it assures again", || publisher.assured() == 2 * EVENTS);
+    let verdict = settled("what is published then is heard", &publisher, &subscriber);
+    assert_eq!(verdict.missed, 1, "the name, once: {verdict:?}");
+    mesh.nodes[1].end(Signal::KILL);
+    mesh.nodes[1].start();
+    mesh.linked(1);
+    mesh.nodes[0].end(Signal::KILL);
+    mesh.nodes[0].start();
+    mesh.linked(1);
+    let verdict = settled("restarts tell nothing more", &publisher, &subscriber);
+    assert_eq!(verdict.missed, 1, "{verdict:?}");
+}
