@@ -32,10 +32,11 @@ const DEVICE_BYTES: u64 = 192 * 1024 * 1024;
 
 /// A node on a device, and publishers under way.
 struct Powered {
-    directory: tempfile::TempDir,
-    disk: Option<Ext4>,
     node: Node,
     publishers: Vec<Publisher>,
+    disk: Option<Ext4>,
+    /// Goes after what is mounted in it.
+    directory: tempfile::TempDir,
     dice: Dice,
     cuts: usize,
     /// How often all of it was heard.
@@ -63,7 +64,7 @@ impl Powered {
         Self { directory, disk, node, publishers, dice, cuts: 0, read: 0, unsynced_lost: 0 }
     }
 
-    /// Publishes on, and cuts the power somewhere in between.
+    /// Everybody publishes; returns somewhere in between.
     fn under_way(&mut self) {
         let assured =
             |publishers: &[Publisher]| -> usize { publishers.iter().map(Publisher::assured).sum() };

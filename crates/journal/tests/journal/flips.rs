@@ -12,17 +12,33 @@ use crate::world::{Entry, Seeded, World, append, identity};
 /// Flips, if nobody says how many.
 const FLIPS: usize = 500;
 
-/// What a journal held when it was closed.
+/// How the node ended before the bit was flipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Closed,
+    /// What it wrote last looks like a torn end, if it is not whole, and is cut.
+    Killed,
+}
+
+/// What a journal held at its end.
 struct Written {
+    end: End,
     world: World,
     all: Vec<Entry>,
     names: Vec<(String, Name)>,
     files: Vec<(PathBuf, Vec<u8>)>,
 }
 
-/// Several segments in two starts, durable names at different places; closed in order.
-fn written(place: &Path) -> Written {
+/// Several segments in two starts, durable names at different places.
+fn written(place: &Path, end: End) -> Written {
     let world = World::new(1);
+    let read = || {
+        let mut files = vec![place.join("state.redb")];
+        let segments = fs::read_dir(place.join("segments")).unwrap();
+        files.extend(segments.map(|entry| entry.unwrap().path()));
+        files.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    };
+    let mut files = Vec::new();
     for start in 0..2 {
         let storage = Arc::new(Directory::open(place).unwrap());
         let (journal, mut writer) = Journal::open(world.options_on(storage)).unwrap();
@@ -36,18 +52,18 @@ fn written(place: &Path) -> Written {
                 journal.advance_name(&name, head, &frontier, true);
             }
         }
+        files = read();
         let mut closing = Box::pin(journal.close());
         assert!(crate::world::look(&mut closing).is_pending());
         assert!(writer.turn().unwrap().ended);
     }
     let storage = Arc::new(Directory::open(place).unwrap());
-    let mut files = vec![place.join("state.redb")];
-    let segments = fs::read_dir(place.join("segments")).unwrap();
-    files.extend(segments.map(|entry| entry.unwrap().path()));
-    let files = files.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    if end == End::Closed {
+        files = read();
+    }
     let (journal, _writer) = Journal::open(world.options_on(storage)).unwrap();
     let all = crate::world::read_on_disk(&journal);
-    Written { world, all, names: journal.names(), files }
+    Written { end, world, all, names: journal.names(), files }
 }
 
 /// What became of them.
@@ -56,6 +72,7 @@ struct Outcomes {
     refused: usize,
     whole: usize,
     told: usize,
+    cut: usize,
 }
 
 /// Opens it, and holds what is there against what was written.
@@ -77,18 +94,21 @@ fn check(written: &Written, place: &Path, what: &str, outcomes: &mut Outcomes) {
     for entry in found.iter().filter(|(_, entry)| entry.is_some()) {
         assert!(rest.any(|was| was == entry), "{what}: {entry:?} is not what was written");
     }
-    assert!(told || found == written.all, "{what}: {} entries, nobody told", found.len());
+    let cut = written.end == End::Killed && found == written.all[..written.all.len() - 1];
+    let whole = found == written.all;
+    assert!(told || whole || cut, "{what}: {} entries, nobody told", found.len());
     for (key, name) in journal.names() {
         let was = written.names.iter().find(|(was, _)| *was == key);
         let Some((_, was)) = was else { panic!("{what}: there is no name {key}") };
         let ahead = name.acknowledged > was.acknowledged && !name.untold;
         assert!(!ahead, "{what}: {key} is at {}, not {}", name.acknowledged, was.acknowledged);
     }
-    if told { outcomes.told += 1 } else { outcomes.whole += 1 }
+    outcomes.told += usize::from(told);
+    outcomes.cut += usize::from(cut);
+    outcomes.whole += usize::from(whole);
 }
 
-#[test]
-fn p11_random_bits_are_named_told_or_harmless() {
+fn flip(end: End) -> Outcomes {
     // Where syncing costs nothing, if there is such a place: many are to be done.
     let memory = Path::new("/dev/shm");
     let place = match memory.is_dir() {
@@ -96,7 +116,7 @@ fn p11_random_bits_are_named_told_or_harmless() {
         false => tempfile::tempdir(),
     };
     let place = place.unwrap();
-    let written = written(&place.path().join("node"));
+    let written = written(&place.path().join("node"), end);
     let flips = std::env::var("EVERMESH_FLIPS").map_or(FLIPS, |text| text.parse().unwrap());
     let dice = Seeded::new(flips as u64);
     let mut outcomes = Outcomes::default();
@@ -116,8 +136,19 @@ fn p11_random_bits_are_named_told_or_harmless() {
         let what = format!("{name}: bit {bit} of byte {at}");
         check(&written, &place.path().join("node"), &what, &mut outcomes);
     }
-    eprintln!("{flips} flips: {outcomes:?}");
+    eprintln!("{flips} flips, {end:?}: {outcomes:?}");
     assert!(outcomes.refused > 0 && outcomes.whole > 0, "{outcomes:?}");
+    outcomes
+}
+
+#[test]
+fn p11_random_bits_after_closing_are_named_told_or_harmless() {
+    assert_eq!(flip(End::Closed).cut, 0);
+}
+
+#[test]
+fn p11_random_bits_after_a_kill_are_named_told_cut_at_the_end_or_harmless() {
+    flip(End::Killed);
 }
 
 #[test]
