@@ -1,8 +1,9 @@
 //! One admitted connection: HTTP/2 or HTTP/1.1, its calls, its end.
 //!
 //! Comes after `preface`. Every call gets the connection's [`Identity`] and [`Remote`], and its
-//! [`Arrival`], in its extensions, and loses whatever header could pretend to one. Ends by itself, or on drain: told
-//! to go away first, dropped when stopping is ordered. Deliberately absent: anything per message.
+//! [`Arrival`], in its extensions, and loses whatever header could pretend to one. Ends by itself,
+//! or on drain: told to go away first, dropped when stopping is ordered. Deliberately absent:
+//! anything per message.
 
 use std::future::Future;
 use std::pin::Pin;
