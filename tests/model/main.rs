@@ -5,7 +5,7 @@
 //! promise, so that a model which cannot fail is noticed. Where the rule is pure code, the model
 //! calls that code.
 //!
-//! `EVERMESH_MODEL_SIZE=2` explores larger ones, by hand: minutes, and gigabytes.
+//! `EVERMESH_MODEL_SIZE=2` explores larger ones, by hand: that takes long, and gigabytes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
