@@ -11,6 +11,7 @@
 mod cast;
 mod faults;
 mod links;
+mod planted;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use evermesh_event::Planted;
 use evermesh_testkit::checker::to_json_lines;
 
 use crate::world::{Outcome, run};
@@ -34,11 +36,29 @@ fn seeds() -> std::ops::RangeInclusive<u64> {
     }
 }
 
+thread_local! {
+    /// What runs on this thread.
+    static RUNS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// A node that panics may take the process with it: which seed that was stands before all else.
+fn name_seeds() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            eprintln!("seed {}:", RUNS.get());
+            hook(panic);
+        }));
+    });
+}
+
 /// Runs seeds on all cores; what `look` says of each, in their order.
 fn each<T: Send>(
     seeds: std::ops::RangeInclusive<u64>,
     look: impl Fn(u64) -> T + Sync,
 ) -> Vec<(u64, T)> {
+    name_seeds();
     let next = AtomicU64::new(*seeds.start());
     let looks = Mutex::new(Vec::new());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -50,6 +70,7 @@ fn each<T: Send>(
                     if seed > *seeds.end() {
                         return;
                     }
+                    RUNS.set(seed);
                     let looked = look(seed);
                     looks.lock().unwrap().push((seed, looked));
                 }
@@ -74,19 +95,16 @@ fn wrong(outcome: &Outcome) -> Option<String> {
     }
     let faults = outcome.findings.faults.iter().map(ToString::to_string);
     let all: Vec<_> = outcome.broken.iter().cloned().chain(faults).take(8).collect();
-    Some(format!(
-        "seed {} ({} nodes), {}:\n  {}",
-        outcome.seed,
-        outcome.nodes,
-        file.display(),
-        all.join("\n  ")
-    ))
+    let (seed, nodes, file) = (outcome.seed, outcome.nodes, file.display());
+    let wrong = format!("seed {seed} ({nodes} nodes), {file}:\n  {}", all.join("\n  "));
+    eprintln!("{wrong}");
+    Some(wrong)
 }
 
 #[test]
 fn what_is_promised_holds_in_every_run() {
     let looks = each(seeds(), |seed| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, Planted::Nothing)));
         match outcome {
             Ok(outcome) => (wrong(&outcome), outcome.findings.counts),
             Err(_) => (Some(format!("seed {seed} panicked")), Default::default()),
@@ -106,8 +124,8 @@ fn what_is_promised_holds_in_every_run() {
 fn a_seed_replays() {
     for (seed, (first, second)) in each(1..=6, |seed| {
         // On another thread, where everything that is random by itself is random anew.
-        let again = std::thread::spawn(move || run(seed).trace());
-        (run(seed).trace(), again.join().unwrap())
+        let again = std::thread::spawn(move || run(seed, Planted::Nothing).trace());
+        (run(seed, Planted::Nothing).trace(), again.join().unwrap())
     }) {
         assert_eq!(first, second, "seed {seed} did not replay");
     }

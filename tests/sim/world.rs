@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use evermesh_event::Planted;
 use evermesh_journal::Limits;
 use evermesh_journal::simulated::MemoryDisk;
 use evermesh_testkit::app::last_word::{LAST_WORD, last_word};
@@ -89,8 +90,8 @@ struct Run<'a> {
     broken: Vec<String>,
 }
 
-/// Runs a seed.
-pub(crate) fn run(seed: u64) -> Outcome {
+/// Runs a seed, with a fault in every node.
+pub(crate) fn run(seed: u64, planted: Planted) -> Outcome {
     let random = Seeded::new(seed);
     let nodes = cast::nodes(&random);
     let mut sim = Builder::new();
@@ -113,7 +114,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
         wants: BTreeMap::new(),
         broken: Vec::new(),
     };
-    run.cast(&random, nodes);
+    run.cast(&random, nodes, planted);
     run.play(&random);
     let lines = run.stage.recorder().snapshot();
     let findings = judge(&lines);
@@ -121,7 +122,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
 }
 
 impl Run<'_> {
-    fn cast(&mut self, random: &Seeded, nodes: usize) {
+    fn cast(&mut self, random: &Seeded, nodes: usize, planted: Planted) {
         for node in 0..nodes {
             let peers = (0..nodes).filter(|other| *other != node).map(name).collect();
             let (disk, clock) = (MemoryDisk::new(), cast::clock(random));
@@ -133,6 +134,7 @@ impl Run<'_> {
                 clock: clock.clone(),
                 random: Arc::new(random.branch()),
                 limits: LIMITS,
+                planted,
                 strings: strings.clone(),
                 recorder: self.stage.recorder().clone(),
             };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use evermesh_event::limits::{DEDUPE_IDS_MAX, DEDUPE_SECONDS_MAX};
 use evermesh_event::world::{Clock, Random, draw};
 use evermesh_event::{
-    DedupeWindow, Epoch, JournalId, NodeName, Offset, Origin, Sequence, Start, StartId,
+    DedupeWindow, Epoch, JournalId, NodeName, Offset, Origin, Planted, Sequence, Start,
+    StartId,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -59,6 +60,14 @@ impl Journal {
     /// If another process owns the directory, the disk refuses, or a record that was durable is
     /// damaged.
     pub fn open(options: Options) -> Result<(Self, Writer), Error> {
+        Self::open_planted(options, Planted::Nothing)
+    }
+
+    /// The same with a fault that a test plants.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_planted(options: Options, planted: Planted) -> Result<(Self, Writer), Error> {
         options.limits.check()?;
         let storage = &options.storage;
         let held = storage.lock().map_err(|error| match error {
@@ -97,7 +106,9 @@ impl Journal {
         );
         let former_id = past.untold.clone();
         let untold = former_id.is_some();
-        let shared = assemble(&options, start, origin, past, former, recovered, window, free);
+        let shared = assemble(
+            &options, planted, start, origin, past, former, recovered, window, free,
+        );
         if let Some(former) = former_id {
             // The first record of this start: nothing that is numbered anew comes before it.
             shared.numbering().tell_restored(&shared, former);
@@ -174,6 +185,7 @@ fn next_start(past: &Past, random: &dyn Random) -> Result<Start, Error> {
 #[expect(clippy::too_many_arguments, reason = "the parts of a journal, put together in one place")]
 fn assemble(
     options: &Options,
+    planted: Planted,
     start: Start,
     origin: Origin,
     past: Past,
@@ -221,6 +233,7 @@ fn assemble(
     Arc::new(Shared {
         origin,
         start,
+        planted,
         clock: Arc::clone(&options.clock),
         storage: Arc::clone(&options.storage),
         former,

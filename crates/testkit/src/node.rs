@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evermesh_event::NodeName;
+use evermesh_event::{NodeName, Planted};
 use evermesh_event::world::{Clock, Random};
 use evermesh_gate::{Counters, Drain, Gate, Limits, Routes, Service};
 use evermesh_identity::Rules;
@@ -40,6 +40,8 @@ pub struct SimNode {
     pub random: Arc<dyn Random>,
     /// How much its journal keeps in memory.
     pub limits: evermesh_journal::Limits,
+    /// What is wrong with it.
+    pub planted: Planted,
     /// What it is held by.
     pub strings: Strings,
     /// Where its starts are recorded.
@@ -140,13 +142,14 @@ impl SimNode {
     pub async fn run(self) -> Result<(), Ended> {
         let node = NodeName::new(&self.name)?;
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        let opened = Journal::open(Options {
+        let options = Options {
             node: node.clone(),
             storage: Arc::new(self.disk.clone()),
             clock: Arc::clone(&clock),
             random: Arc::clone(&self.random),
             limits: self.limits.clone(),
-        });
+        };
+        let opened = Journal::open_planted(options, self.planted);
         let (journal, writer) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -217,6 +220,7 @@ impl SimNode {
             node: self.name.clone(),
             journal: journal.origin().journal.to_string(),
             start: journal.start().id.to_string(),
+            lease: u64::try_from(LEASE.as_millis()).unwrap_or_default(),
         });
     }
 
