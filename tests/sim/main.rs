@@ -4,7 +4,8 @@
 //! was recorded (P1 to P5, P9, P11). `docs/simulation.md` says more.
 //!
 //! `EVERMESH_SIM_SEEDS` says how many seeds, `EVERMESH_SIM_SEED` runs one and writes down what
-//! happened. A seed decides everything.
+//! happened; with `EVERMESH_SIM_LOG=evermesh=debug` it says what the nodes log. A seed decides
+//! everything.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -45,6 +46,9 @@ thread_local! {
 fn name_seeds() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
+        if let Ok(filter) = std::env::var("EVERMESH_SIM_LOG") {
+            tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
+        }
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             eprintln!("seed {}:", RUNS.get());
