@@ -206,10 +206,11 @@ impl Run<'_> {
         self.sim.step().unwrap();
         for node in 0..self.nodes.len() {
             let strings = self.nodes[node].strings.clone();
-            if strings.ended() {
-                self.down(node, End::Goodbye);
-            } else if let Some(why) = strings.failed() {
-                self.failed(node, &why);
+            match (strings.over(), strings.failed()) {
+                (false, _) => {}
+                (true, Some(why)) => self.failed(node, &why),
+                (true, None) if strings.ended() => self.down(node, End::Goodbye),
+                (true, None) => self.down(node, End::Killed),
             }
         }
         self.look();
@@ -229,7 +230,6 @@ impl Run<'_> {
         self.say(What::Stopped { node: name(node), how });
         let held = &mut self.nodes[node];
         held.up = false;
-        held.strings.machine().end();
         self.sim.crash(name(node));
         held.strings.down();
         if how == End::PowerLoss {
@@ -249,7 +249,7 @@ impl Run<'_> {
         self.say(What::Fault { fault: format!("{fault:?}") });
         let up = |run: &Self, node: usize| run.nodes[node].up;
         match *fault {
-            Fault::Kill(node) if up(self, node) => self.down(node, End::Killed),
+            Fault::Kill(node) if up(self, node) => self.nodes[node].strings.kill(),
             Fault::PowerLoss(node) if up(self, node) => self.power_loss(node),
             Fault::Kill(_) | Fault::PowerLoss(_) => {}
             Fault::Stop(node) => self.nodes[node].strings.stop(),
