@@ -30,11 +30,13 @@ fn origin_lost(mesh: &mut Mesh) -> Publisher {
     publisher
 }
 
-fn heard(publisher: &Publisher, subscriber: &Subscriber) {
+/// `missed`: how often at most something was told as missed.
+fn heard(publisher: &Publisher, subscriber: &Subscriber, missed: u64) {
     let verdict = || Verdict::of(&publisher.published(), &subscriber.history());
     until("everything is heard without the origin", || verdict().lost == 0);
     let verdict = verdict();
-    assert!(verdict.is_clean() && verdict.missed == 0, "{verdict:?}");
+    assert!(verdict.missed <= missed, "{verdict:?}");
+    assert_eq!((verdict.lost, verdict.reordered, verdict.phantom), (0, 0, 0), "{verdict:?}");
     assert_eq!(verdict.duplicated, 0, "{verdict:?}");
 }
 
@@ -45,7 +47,7 @@ fn p6_a_member_that_was_away_hears_what_a_dead_origin_published() {
     let publisher = origin_lost(&mut mesh);
     mesh.nodes[2].start();
     subscriber.kill_and_resume();
-    heard(&publisher, &subscriber);
+    heard(&publisher, &subscriber, 0);
 }
 
 #[test]
@@ -55,7 +57,8 @@ fn p6_a_member_that_lost_its_disk_hears_all_from_others() {
     std::fs::remove_dir_all(mesh.path("web-3.data")).unwrap();
     mesh.nodes[2].start();
     let subscriber = Subscriber::start(&mesh.nodes[2].at(), mesh.path("heard.jsonl"));
-    heard(&publisher, &subscriber);
+    // What it had published itself under its former journal id nobody can know.
+    heard(&publisher, &subscriber, 1);
 }
 
 #[test]
@@ -65,10 +68,10 @@ fn p6_the_origin_goes_on_itself_once_it_is_back() {
     let mut publisher = origin_lost(&mut mesh);
     mesh.nodes[2].start();
     subscriber.kill_and_resume();
-    heard(&publisher, &subscriber);
+    heard(&publisher, &subscriber, 0);
     mesh.nodes[0].start();
     publisher.kill_and_go_on();
     publisher.hand_in(EVENTS);
     until("it assures again", || publisher.assured() == 3 * EVENTS);
-    heard(&publisher, &subscriber);
+    heard(&publisher, &subscriber, 0);
 }

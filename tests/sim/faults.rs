@@ -74,9 +74,11 @@ enum Kind {
     Fill,
     Slow,
     Jump,
+    /// A node stands still, and is cut off while it does: what it reads when it goes on is old.
+    StandAlone,
 }
 
-const KINDS: [(Kind, u64); 12] = [
+const KINDS: [(Kind, u64); 13] = [
     (Kind::Kill, 3),
     (Kind::PowerLoss, 4),
     (Kind::Stop, 2),
@@ -89,6 +91,7 @@ const KINDS: [(Kind, u64); 12] = [
     (Kind::Fill, 1),
     (Kind::Slow, 3),
     (Kind::Jump, 1),
+    (Kind::StandAlone, 3),
 ];
 
 /// The faults of a run, in order of their times; all of them are over at its end.
@@ -133,7 +136,11 @@ impl Draw<'_> {
                 self.both_ways(begun);
             }
             Kind::CutOneWay => self.between(Fault::Cut(a, b), Fault::Mend(a, b)),
-            Kind::Isolate => self.isolate(node),
+            Kind::Isolate => {
+                let (from, until) = self.times();
+                self.isolate(node, from, until);
+            }
+            Kind::StandAlone => self.stand_alone(node),
             Kind::Hold => self.between(Fault::Hold(a, b), Fault::Release(a, b)),
             Kind::Refuse => {
                 let refusal = self.random.one_of(&[Refusal::Failed, Refusal::NoSpace]).unwrap();
@@ -158,12 +165,18 @@ impl Draw<'_> {
 
     /// Something begins, and something ends it.
     fn between(&mut self, begin: Fault, end: Fault) {
+        let (from, until) = self.times();
+        self.plan.push((from, begin));
+        self.plan.push((until, end));
+    }
+
+    /// When something begins, and when it ends.
+    fn times(&self) -> (Duration, Duration) {
         let at = self.random.between(QUIET_UNTIL, self.end - Duration::from_millis(200));
         let short = self.random.once_in(3);
         let longest = if short { Duration::from_millis(400) } else { LONGEST };
         let until = at + self.random.between(Duration::from_millis(30), longest);
-        self.plan.push((at, begin));
-        self.plan.push((until.min(self.end), end));
+        (at, until.min(self.end))
     }
 
     /// What was planned since is done the other way round as well.
@@ -180,7 +193,7 @@ impl Draw<'_> {
     }
 
     /// A node, or one with its applications, is cut off from all others.
-    fn isolate(&mut self, node: usize) {
+    fn isolate(&mut self, node: usize, from: Duration, until: Duration) {
         let begun = self.plan.len();
         let me = Machine::Node(node);
         let others = (0..self.nodes).filter(|other| *other != node).map(Machine::Node);
@@ -188,14 +201,25 @@ impl Draw<'_> {
         if self.random.once_in(2) {
             others.push(Machine::Applications(node));
         }
-        let Some((first, rest)) = others.split_first() else { return };
-        self.between(Fault::Cut(me, *first), Fault::Mend(me, *first));
-        let (from, until) = (self.plan[begun].0, self.plan[begun + 1].0);
-        for other in rest {
-            self.plan.push((from, Fault::Cut(me, *other)));
-            self.plan.push((until, Fault::Mend(me, *other)));
+        for other in others {
+            self.plan.push((from, Fault::Cut(me, other)));
+            self.plan.push((until, Fault::Mend(me, other)));
         }
         self.both_ways(begun);
+    }
+
+    /// It stands still for most of a lease, and is cut off until that is long over.
+    fn stand_alone(&mut self, node: usize) {
+        let (from, _) = self.times();
+        let millis = Duration::from_millis;
+        let on = from + self.random.between(millis(500), millis(1000));
+        self.plan.push((from, Fault::Stand(Machine::Node(node))));
+        self.plan.push((on.min(self.end), Fault::GoOn(Machine::Node(node))));
+        let cut = from + self.random.between(millis(10), millis(150));
+        let mended = on + self.random.between(millis(500), millis(2000));
+        if mended < self.end {
+            self.isolate(node, cut, mended);
+        }
     }
 
     fn node(&self) -> usize {

@@ -4,13 +4,15 @@
 //! was recorded (P1 to P5, P9, P11). `docs/simulation.md` says more.
 //!
 //! `EVERMESH_SIM_SEEDS` says how many seeds, `EVERMESH_SIM_SEED` runs one and writes down what
-//! happened. A seed decides everything.
+//! happened; with `EVERMESH_SIM_LOG=evermesh=debug` it says what the nodes log. A seed decides
+//! everything.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 mod cast;
 mod faults;
 mod links;
+mod planted;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,12 +20,15 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use evermesh_event::Planted;
 use evermesh_testkit::checker::to_json_lines;
 
 use crate::world::{Outcome, run};
 
 /// In each run of the tests.
 const SEEDS: u64 = 256;
+/// Of those, how many are run twice.
+const REPLAYED: u64 = 16;
 
 fn seeds() -> std::ops::RangeInclusive<u64> {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
@@ -34,11 +39,32 @@ fn seeds() -> std::ops::RangeInclusive<u64> {
     }
 }
 
+thread_local! {
+    /// What runs on this thread.
+    static RUNS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// A node that panics may take the process with it: which seed that was stands before all else.
+fn name_seeds() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        if let Ok(filter) = std::env::var("EVERMESH_SIM_LOG") {
+            tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
+        }
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            eprintln!("seed {}:", RUNS.get());
+            hook(panic);
+        }));
+    });
+}
+
 /// Runs seeds on all cores; what `look` says of each, in their order.
 fn each<T: Send>(
     seeds: std::ops::RangeInclusive<u64>,
     look: impl Fn(u64) -> T + Sync,
 ) -> Vec<(u64, T)> {
+    name_seeds();
     let next = AtomicU64::new(*seeds.start());
     let looks = Mutex::new(Vec::new());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -50,6 +76,7 @@ fn each<T: Send>(
                     if seed > *seeds.end() {
                         return;
                     }
+                    RUNS.set(seed);
                     let looked = look(seed);
                     looks.lock().unwrap().push((seed, looked));
                 }
@@ -74,19 +101,16 @@ fn wrong(outcome: &Outcome) -> Option<String> {
     }
     let faults = outcome.findings.faults.iter().map(ToString::to_string);
     let all: Vec<_> = outcome.broken.iter().cloned().chain(faults).take(8).collect();
-    Some(format!(
-        "seed {} ({} nodes), {}:\n  {}",
-        outcome.seed,
-        outcome.nodes,
-        file.display(),
-        all.join("\n  ")
-    ))
+    let (seed, nodes, file) = (outcome.seed, outcome.nodes, file.display());
+    let wrong = format!("seed {seed} ({nodes} nodes), {file}:\n  {}", all.join("\n  "));
+    eprintln!("{wrong}");
+    Some(wrong)
 }
 
 #[test]
 fn what_is_promised_holds_in_every_run() {
     let looks = each(seeds(), |seed| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, Planted::Nothing)));
         match outcome {
             Ok(outcome) => (wrong(&outcome), outcome.findings.counts),
             Err(_) => (Some(format!("seed {seed} panicked")), Default::default()),
@@ -96,13 +120,26 @@ fn what_is_promised_holds_in_every_run() {
     assert!(wrong.is_empty(), "{} of {} seeds:\n{}", wrong.len(), looks.len(), wrong.join("\n"));
 }
 
+/// The first line in which two histories differ, with both.
+fn difference(first: &Outcome, second: &Outcome) -> Option<String> {
+    if first.trace() == second.trace() {
+        return None;
+    }
+    let (first, second) = (to_json_lines(&first.lines), to_json_lines(&second.lines));
+    let mut pairs = first.lines().zip(second.lines()).enumerate();
+    let differs = pairs.find(|(_, (first, second))| first != second);
+    Some(format!("{differs:#?}"))
+}
+
 #[test]
 fn a_seed_replays() {
-    for (seed, (first, second)) in each(1..=6, |seed| {
+    let differences = each(1..=REPLAYED, |seed| {
         // On another thread, where everything that is random by itself is random anew.
-        let again = std::thread::spawn(move || run(seed).trace());
-        (run(seed).trace(), again.join().unwrap())
-    }) {
-        assert_eq!(first, second, "seed {seed} did not replay");
+        let again = std::thread::spawn(move || run(seed, Planted::Nothing));
+        let first = run(seed, Planted::Nothing);
+        difference(&first, &again.join().unwrap())
+    });
+    for (seed, difference) in differences {
+        assert_eq!(difference, None, "seed {seed} did not replay");
     }
 }

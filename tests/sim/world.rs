@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use evermesh_event::Planted;
 use evermesh_journal::Limits;
 use evermesh_journal::simulated::MemoryDisk;
 use evermesh_testkit::app::last_word::{LAST_WORD, last_word};
@@ -89,8 +90,8 @@ struct Run<'a> {
     broken: Vec<String>,
 }
 
-/// Runs a seed.
-pub(crate) fn run(seed: u64) -> Outcome {
+/// Runs a seed, with a fault in every node.
+pub(crate) fn run(seed: u64, planted: Planted) -> Outcome {
     let random = Seeded::new(seed);
     let nodes = cast::nodes(&random);
     let mut sim = Builder::new();
@@ -113,7 +114,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
         wants: BTreeMap::new(),
         broken: Vec::new(),
     };
-    run.cast(&random, nodes);
+    run.cast(&random, nodes, planted);
     run.play(&random);
     let lines = run.stage.recorder().snapshot();
     let findings = judge(&lines);
@@ -121,7 +122,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
 }
 
 impl Run<'_> {
-    fn cast(&mut self, random: &Seeded, nodes: usize) {
+    fn cast(&mut self, random: &Seeded, nodes: usize, planted: Planted) {
         for node in 0..nodes {
             let peers = (0..nodes).filter(|other| *other != node).map(name).collect();
             let (disk, clock) = (MemoryDisk::new(), cast::clock(random));
@@ -133,6 +134,7 @@ impl Run<'_> {
                 clock: clock.clone(),
                 random: Arc::new(random.branch()),
                 limits: LIMITS,
+                planted,
                 strings: strings.clone(),
                 recorder: self.stage.recorder().clone(),
             };
@@ -203,10 +205,11 @@ impl Run<'_> {
         self.sim.step().unwrap();
         for node in 0..self.nodes.len() {
             let strings = self.nodes[node].strings.clone();
-            if strings.ended() {
-                self.down(node, End::Goodbye);
-            } else if let Some(why) = strings.failed() {
-                self.failed(node, &why);
+            match (strings.over(), strings.failed()) {
+                (false, _) => {}
+                (true, Some(why)) => self.failed(node, &why),
+                (true, None) if strings.ended() => self.down(node, End::Goodbye),
+                (true, None) => self.down(node, End::Killed),
             }
         }
         self.look();
@@ -226,7 +229,6 @@ impl Run<'_> {
         self.say(What::Stopped { node: name(node), how });
         let held = &mut self.nodes[node];
         held.up = false;
-        held.strings.machine().end();
         self.sim.crash(name(node));
         held.strings.down();
         if how == End::PowerLoss {
@@ -246,7 +248,7 @@ impl Run<'_> {
         self.say(What::Fault { fault: format!("{fault:?}") });
         let up = |run: &Self, node: usize| run.nodes[node].up;
         match *fault {
-            Fault::Kill(node) if up(self, node) => self.down(node, End::Killed),
+            Fault::Kill(node) if up(self, node) => self.nodes[node].strings.kill(),
             Fault::PowerLoss(node) if up(self, node) => self.power_loss(node),
             Fault::Kill(_) | Fault::PowerLoss(_) => {}
             Fault::Stop(node) => self.nodes[node].strings.stop(),

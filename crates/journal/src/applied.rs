@@ -91,9 +91,7 @@ impl Applied {
             let lowest = lagging.entry(site.to_owned()).or_insert(at);
             *lowest = at.min(*lowest);
         };
-        let mut table = self.table();
-        table.expire(self.0.clock.boot());
-        for held in table.held.values() {
+        for held in self.current(self.0.clock.boot()).held.values() {
             let at = held.through.get(origin);
             if at < through {
                 held.sites.iter().for_each(|site| note(site, at));
@@ -107,8 +105,7 @@ impl Applied {
 
     /// Every subscription and durable name is past all of these records.
     pub(crate) fn past(&self, reaches: &Reaches) -> bool {
-        let mut table = self.table();
-        table.expire(self.0.clock.boot());
+        let table = self.current(self.0.clock.boot());
         let live = table.held.values().filter(|held| !held.ended);
         let past = |held: &Held| {
             reaches.iter().all(|(origin, reach)| held.through.get(origin) >= reach.through)
@@ -126,11 +123,7 @@ impl Applied {
     pub async fn wait(&self, seen: &mut watch::Receiver<u64>) {
         let now = self.0.clock.boot();
         let ends = {
-            let mut table = self.table();
-            if table.expire(now) {
-                // Everybody who waits looks again, this one included.
-                self.changed();
-            }
+            let table = self.current(now);
             let ended = table.held.values().filter(|held| held.ended);
             ended.map(|held| held.leased_until.saturating_sub(now)).min()
         };
@@ -142,6 +135,16 @@ impl Applied {
 
     fn changed(&self) {
         self.0.version.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    /// What counts. Whoever finds that something counts no more tells everybody who waits: they
+    /// said otherwise, and will not find it any more.
+    fn current(&self, now: Duration) -> MutexGuard<'_, Table> {
+        let mut table = self.table();
+        if table.expire(now) {
+            self.changed();
+        }
+        table
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -252,6 +255,21 @@ mod tests {
         assert_eq!(applied.lagging(&origin(), at(1)).len(), 1);
         clock.0.store(3, Ordering::Relaxed);
         assert!(applied.lagging(&origin(), at(1)).is_empty());
+    }
+
+    #[test]
+    fn whoever_waits_hears_of_what_somebody_else_found_to_count_no_more() {
+        let clock = Arc::new(Hand::default());
+        let applied = Applied::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let mark = applied.mark(&[], Frontier::default());
+        mark.leased(Duration::from_secs(1));
+        drop(mark);
+        let mut seen = applied.watch();
+        assert_eq!(applied.lagging(&origin(), at(1)).len(), 1, "as one link said it");
+        clock.0.store(2, Ordering::Relaxed);
+        assert!(applied.lagging(&origin(), at(1)).is_empty(), "as another one finds it");
+        let wait = std::pin::pin!(applied.wait(&mut seen));
+        assert!(wait.poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 
     #[test]

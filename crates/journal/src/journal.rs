@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evermesh_event::limits::DEDUPE_SECONDS_MAX;
 use evermesh_event::{
-    Epoch, Frontier, NodeName, Offset, Origin, ResumeToken, Run, Sequence, Start, StartId,
+    Epoch, Frontier, NodeName, Offset, Origin, Planted, ResumeToken, Run, Sequence, Start, StartId,
 };
 use tokio::sync::watch;
 
@@ -64,6 +64,12 @@ impl Journal {
     #[must_use]
     pub fn start(&self) -> Start {
         self.0.start
+    }
+
+    /// What a test planted in this node; every station asks here.
+    #[must_use]
+    pub fn planted(&self) -> Planted {
+        self.0.planted
     }
 
     /// What the offsets of this start's resume tokens belong to.
@@ -177,6 +183,11 @@ impl Journal {
             return if given { Resume::After(token.offset) } else { Resume::Unknown };
         }
         match self.0.former.iter().find(|former| former.start.id == token.run.start) {
+            Some(former)
+                if self.planted().is(Planted::ResumePastEnd) && token.offset > former.end =>
+            {
+                Resume::After(self.head())
+            }
             Some(former) => Resume::After(token.offset.min(former.end)),
             None => Resume::Unknown,
         }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use evermesh_event::{Frontier, Offset};
+use evermesh_event::{Frontier, Offset, Planted};
 
 use crate::applied::{Applied, Mark};
 use crate::journal::Journal;
@@ -131,6 +131,7 @@ impl Journal {
     /// Everything through here, which is `through` of each origin, was acknowledged under a durable
     /// name, or was not for it. Stored soon with `store`, else with the next that is.
     pub fn advance_name(&self, key: &str, through_offset: Offset, through: &Frontier, store: bool) {
+        let store = store && !self.planted().is(Planted::ForgetCursor);
         let mut names = self.shared().names();
         let Some(known) = names.known.get_mut(key) else { return };
         known.mark.advance(through.iter().map(|(origin, at)| (origin.clone(), at)));

@@ -7,7 +7,8 @@ use std::time::Duration;
 use evermesh_event::limits::{DEDUPE_IDS_MAX, DEDUPE_SECONDS_MAX};
 use evermesh_event::world::{Clock, Random, draw};
 use evermesh_event::{
-    DedupeWindow, Epoch, JournalId, NodeName, Offset, Origin, Sequence, Start, StartId,
+    DedupeWindow, Epoch, JournalId, NodeName, Offset, Origin, Planted, Sequence, Start,
+    StartId,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -60,6 +61,14 @@ impl Journal {
     /// If another process owns the directory, the disk refuses, or a record that was durable is
     /// damaged.
     pub fn open(options: Options) -> Result<(Self, Writer), Error> {
+        Self::open_planted(options, Planted::Nothing)
+    }
+
+    /// The same with a fault that a test plants.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_planted(options: Options, planted: Planted) -> Result<(Self, Writer), Error> {
         options.limits.check()?;
         let storage = &options.storage;
         let held = storage.lock().map_err(|error| match error {
@@ -75,11 +84,7 @@ impl Journal {
             window_age(),
         );
         let expected = Expected::new(origin.clone(), &past.starts);
-        let producers =
-            past.producers.iter().fold(Producers::default(), |mut all, (key, highest)| {
-                all.note(key, highest.counter, highest.sequence);
-                all
-            });
+        let producers = producers(&past);
         let mut recovered = recover(storage, &expected, &mut window, &past.cuts, producers)?;
         if !past.set_aside {
             check_age(&**storage, &past, &recovered)?;
@@ -99,19 +104,43 @@ impl Journal {
         );
         let former_id = past.untold.clone();
         let untold = former_id.is_some();
-        let lost = recovered.lost_end;
-        let own_end = former.iter().filter(|former| former.journal == origin.journal);
-        let own_end = own_end.map(|former| former.own_end).max().unwrap_or(Sequence::ZERO);
-        let shared = assemble(&options, start, origin, past, former, recovered, window, free);
-        if let Some(former) = former_id {
-            // The first record of this start: nothing that is numbered anew comes before it.
-            shared.numbering().tell_restored(&shared, former);
-        }
-        if lost {
-            shared.numbering().tell_lost_end(&shared, own_end);
-        }
+        let lost_end = recovered.lost_end.then(|| own_end(&former, &origin));
+        let shared = assemble(
+            &options, planted, start, origin, past, former, recovered, window, free,
+        );
+        tell(&shared, former_id, lost_end);
         let writer = Writer::new(Arc::clone(&shared), options.random, state, held, newest, untold);
         Ok((Self::new(shared), writer))
+    }
+}
+
+/// Counters of records that were cut; those of the others are found with them.
+fn producers(past: &Past) -> Producers {
+    let mut producers = Producers::default();
+    for (key, highest) in &past.producers {
+        producers.note(key, highest.counter, highest.sequence);
+    }
+    producers
+}
+
+/// Through where own events are known to have been on the disk.
+fn own_end(former: &[FormerStart], origin: &Origin) -> Sequence {
+    let own = former.iter().filter(|former| former.journal == origin.journal);
+    own.map(|former| former.own_end).max().unwrap_or(Sequence::ZERO)
+}
+
+/// What everybody here is told before anything that is numbered in this start.
+fn tell(shared: &Arc<Shared>, former_id: Option<Origin>, lost_end: Option<Sequence>) {
+    let mut numbering = shared.numbering();
+    if let Some(former) = former_id {
+        numbering.tell_restored(shared, former);
+    }
+    if let Some(own_end) = lost_end {
+        numbering.tell_lost_end(shared, own_end);
+    }
+    if !numbering.queue.is_empty() {
+        shared.head.send_replace(numbering.head);
+        shared.bell.ring();
     }
 }
 
@@ -222,9 +251,24 @@ fn next_start(past: &Past, newest: Epoch, random: &dyn Random) -> Result<Start, 
     Ok(Start { epoch, id: StartId::new(draw(random)) })
 }
 
+/// This node's own starts, as they are told to others.
+fn own_starts(former: &[FormerStart], origin: &Origin, start: Start) -> Vec<SeenStart> {
+    let own = former.iter().filter(|former| former.journal == origin.journal);
+    let own = own.map(|former| SeenStart {
+        epoch: former.start.epoch,
+        start: former.start.id,
+        durable_head: former.own_end,
+    });
+    let this = SeenStart { epoch: start.epoch, start: start.id, durable_head: Sequence::ZERO };
+    let mut own: Vec<_> = own.chain([this]).collect();
+    own.drain(..own.len().saturating_sub(OWN_STARTS_TOLD));
+    own
+}
+
 #[expect(clippy::too_many_arguments, reason = "the parts of a journal, put together in one place")]
 fn assemble(
     options: &Options,
+    planted: Planted,
     start: Start,
     origin: Origin,
     past: Past,
@@ -237,16 +281,7 @@ fn assemble(
     let limits = options.limits.clone();
     let newest = catalog.newest().map(|segment| (segment.end, segment.length));
     let mut seen = past.seen;
-    let own = former.iter().filter(|former| former.journal == origin.journal);
-    let own = own.map(|former| SeenStart {
-        epoch: former.start.epoch,
-        start: former.start.id,
-        durable_head: former.own_end,
-    });
-    let this = SeenStart { epoch: start.epoch, start: start.id, durable_head: Sequence::ZERO };
-    let mut own: Vec<_> = own.chain([this]).collect();
-    own.drain(..own.len().saturating_sub(OWN_STARTS_TOLD));
-    seen.insert(origin.clone(), own);
+    seen.insert(origin.clone(), own_starts(&former, &origin, start));
     let (window, window_lead) = window.into_parts();
     let numbering = Numbering {
         origin: origin.clone(),
@@ -272,6 +307,7 @@ fn assemble(
     Arc::new(Shared {
         origin,
         start,
+        planted,
         clock: Arc::clone(&options.clock),
         storage: Arc::clone(&options.storage),
         former,

@@ -10,7 +10,7 @@ use std::sync::{
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evermesh_event::world::Clock;
-use evermesh_event::{Offset, Origin, Sequence, Start};
+use evermesh_event::{Offset, Origin, Planted, Sequence, Start};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::applied::Applied;
@@ -56,6 +56,8 @@ pub(crate) enum Stage {
 pub(crate) struct Shared {
     pub(crate) origin: Origin,
     pub(crate) start: Start,
+    /// What a test planted.
+    pub(crate) planted: Planted,
     pub(crate) limits: Limits,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) storage: Arc<dyn Storage>,

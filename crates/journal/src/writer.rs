@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use evermesh_event::world::Random;
-use evermesh_event::{Offset, Sequence};
+use evermesh_event::{Offset, Planted, Sequence};
 
 use crate::cuts::Cuts;
 use crate::error::Failure;
@@ -243,7 +243,8 @@ impl Writer {
             return Ok(());
         }
         self.write()?;
-        if let Some(newest) = &self.newest {
+        let planted = self.shared.planted.is(Planted::AssureBeforeSync);
+        if let (Some(newest), false) = (&self.newest, planted) {
             let synced = newest.file.sync_data();
             synced.map_err(|error| self.failed("sync", error.to_string()))?;
             self.shared.count_sync();

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use evermesh_event::Sequence;
+use evermesh_event::{Planted, Sequence};
 use evermesh_event::assurance::{self, Judgement, Presence, Replica};
 use evermesh_journal::Durable;
 use evermesh_proto::v1::{Assurance, MemberStanding, MemberState};
@@ -78,7 +78,11 @@ impl Goal {
         let journal = &local.parts.journal;
         members.push(Replica {
             label: local.parts.node.to_string(),
-            stored,
+            stored: if journal.planted().is(Planted::FenceNeverDone) {
+                Sequence::ZERO
+            } else {
+                stored
+            },
             lagging: journal.applied().lagging(journal.origin(), self.through),
             presence: Presence::Expected,
         });

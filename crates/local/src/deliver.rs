@@ -13,7 +13,7 @@ pub(crate) mod rejects;
 
 use std::time::Duration;
 
-use evermesh_event::{Filter, Unacknowledged};
+use evermesh_event::{Filter, Planted, Unacknowledged};
 use evermesh_identity::Identity;
 use evermesh_journal::{Content, Reader, Record};
 use evermesh_proto::v1;
@@ -28,6 +28,7 @@ use self::rejects::Rejects;
 use crate::batch::{Batches, Outgoing};
 use crate::errors::draining;
 use crate::opening;
+use crate::planted::swap_two;
 use crate::service::Local;
 use crate::subscribe::Begin;
 use crate::subscriptions::Place;
@@ -157,7 +158,8 @@ impl<'a> Deliver<'a> {
             offset: after,
             node: self.local.parts.node.as_str().to_owned(),
         })];
-        if let Some(missed) = &self.begin.missed {
+        let skipped = journal.planted().is(Planted::SkipMissed);
+        if let (Some(missed), false) = (&self.begin.missed, skipped) {
             let missed = Some(missed.to_proto());
             messages.push(Message::Missed(v1::MissedNotice { missed, offset: after }));
         }
@@ -210,6 +212,9 @@ impl<'a> Deliver<'a> {
         match outgoing {
             Outgoing::Delivery { delivery, runs } => {
                 runs.iter().for_each(|(first, count)| self.window.deliver(*first, *count));
+                if self.local.parts.journal.planted().is(Planted::SwapTwo) {
+                    return Message::Delivery(swap_two(delivery));
+                }
                 Message::Delivery(delivery)
             }
             Outgoing::Missed { missed, offset } => {

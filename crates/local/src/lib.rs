@@ -13,6 +13,7 @@ mod deliver;
 mod errors;
 mod fence;
 mod opening;
+mod planted;
 mod publish;
 mod publish_stream;
 mod service;

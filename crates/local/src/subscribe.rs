@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evermesh_event::{Arrival, Filter, Offset, ResumeToken, Sequence, limits};
+use evermesh_event::{Arrival, Filter, Offset, Planted, ResumeToken, Sequence, limits};
 use evermesh_identity::{Act, Identity, Sites};
 use evermesh_journal::{Missed, Name, NameError, Resume};
 use evermesh_proto::v1;
@@ -114,7 +114,9 @@ fn begin(
         .map_err(|error| invalid("resume_token", "TOKEN_INVALID", &error.to_string()))?;
     // Nothing was ever cut from this journal, so a place that is known is a place that is held.
     if let Resume::After(after) = journal.resume(&token) {
-        return Ok(at(after));
+        let planted = journal.planted().is(Planted::MissedOnReconnect);
+        let missed = planted.then(|| everything(filter, v1::MissedCause::UnknownToken));
+        return Ok(Begin { after, missed, name: None });
     }
     let after = journal.durable().borrow().offset;
     let missed = Some(everything(filter, v1::MissedCause::UnknownToken));

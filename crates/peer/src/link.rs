@@ -178,8 +178,10 @@ impl<'a> Link<'a> {
             own.renew(format!("{name} knows of this node that {why}"));
             return Err(format!("{name} knows that this node's journal was restored from a copy"));
         }
-        let met = own.meet(&origin).await;
-        met.map_err(|error| format!("{name} is not pulled from for now: {error}"))?;
+        for met in starts::met(own, &origin, &welcome.frontier) {
+            let met = own.meet(&met).await;
+            met.map_err(|error| format!("{name} is not pulled from for now: {error}"))?;
+        }
         starts::note(own, &origin, &welcome.frontier);
         let link = Self {
             shared,

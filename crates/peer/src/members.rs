@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use evermesh_event::assurance::Presence;
-use evermesh_event::{NodeName, Sequence};
+use evermesh_event::{NodeName, Planted, Sequence};
 use evermesh_journal::Journal;
 use tokio_util::sync::CancellationToken;
 
@@ -71,7 +71,9 @@ impl Members {
         for (address, entry) in &mut addresses {
             let known = journal.member_at(address);
             let label = known.as_ref().map_or(address.as_str(), |known| known.name.as_str());
-            journal.cursors().presence(label, Presence::Expected);
+            let planted = journal.planted().is(Planted::SuspendAtStart);
+            let presence = if planted { Presence::Suspended } else { Presence::Expected };
+            journal.cursors().presence(label, presence);
             if let Some(known) = known {
                 // What was acknowledged there is not kept: until it tells, nothing was (P9).
                 let nothing = vec![(String::new(), Sequence::ZERO)];

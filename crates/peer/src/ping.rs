@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evermesh_event::{NodeName, Origin, Sequence, StartId};
+use evermesh_event::{NodeName, Origin, Planted, Sequence, StartId};
 use evermesh_journal::Echo;
 use evermesh_proto::v1;
 use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
@@ -141,9 +141,10 @@ impl Sent {
         self.at.drain(..place);
         self.first = echo.number;
         let parts = &shared.parts;
+        let hearing = parts.journal.planted().is(Planted::LeaseFromHearing);
         let echo = Echo {
             origin: origin.clone(),
-            pinged,
+            pinged: if hearing { parts.clock.boot() } else { pinged },
             head: Sequence::from_u64(echo.head),
             durable_head: Sequence::from_u64(echo.durable_head),
         };

@@ -90,6 +90,14 @@ pub(crate) fn disowned(journal: &Journal, sent: &[v1::OriginFrontier]) -> Option
     journal.disowned(&seen.collect::<Vec<_>>())
 }
 
+/// The origins that this node meets by a welcome: the peer's, and what it knows of this node's own
+/// name.
+pub(crate) fn met(journal: &Journal, peer: &Origin, sent: &[v1::OriginFrontier]) -> Vec<Origin> {
+    let listed = sent.iter().filter_map(|sent| Origin::from_proto(sent.origin.as_ref()?).ok());
+    let own = listed.filter(|origin| origin.node == journal.origin().node);
+    own.chain([peer.clone()]).collect()
+}
+
 /// Notes the starts that another node says of its own origin.
 pub(crate) fn note(journal: &Journal, origin: &Origin, sent: &[v1::OriginFrontier]) {
     let own = sent.iter().find(|sent| {

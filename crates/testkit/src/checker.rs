@@ -15,6 +15,7 @@
 //! | missed needlessly | *missed*, though the node or a member that it reached still held it (P1) |
 //! | unsound | a fence or APPLIED was done, and a subscription that still trusted its cache had not applied it (P9) |
 //! | overstated | a member was named as having stored what it had not (P4) |
+//! | hasty | a member was named suspended sooner than its lease can have run out (P4, P9) |
 //! | not live | healed and quiet, and yet not heard, not stored, or a fence not done |
 
 mod duplicated;
@@ -50,6 +51,7 @@ pub enum Verdict {
     MissedNeedlessly,
     Unsound,
     Overstated,
+    Hasty,
     NotLive,
 }
 
@@ -120,6 +122,7 @@ pub fn judge(lines: &[Line]) -> Findings {
     let mut found = Findings::default();
     let nodes = Nodes::read(lines);
     let ledger = Ledger::read(lines, &nodes, &mut found);
+    hasty(lines, &nodes, &mut found);
     let listeners = Listener::read(lines, &mut found);
     let quiet = lines.iter().any(|line| line.what == What::Quiet);
     for listener in &listeners {
@@ -132,6 +135,22 @@ pub fn judge(lines: &[Line]) -> Findings {
         ledger.unfinished(&mut found);
     }
     found
+}
+
+/// Whoever was not heard in this start is pending until a lease of this start is over.
+fn hasty(lines: &[Line], nodes: &Nodes, found: &mut Findings) {
+    for line in lines {
+        let (node, members) = match &line.what {
+            What::Published { node, members, .. } => (node.as_str(), members),
+            What::Fenced { number, members, .. } => (ledger::node_of(&number.origin), members),
+            _ => continue,
+        };
+        let suspended = members.iter().find(|member| member.standing == "suspended");
+        if let Some(member) = suspended.filter(|_| nodes.is_hasty(node, line.at)) {
+            let text = format!("{node} named {} as suspended at {}", member.node, line.at);
+            found.fault(Verdict::Hasty, text);
+        }
+    }
 }
 
 #[cfg(test)]

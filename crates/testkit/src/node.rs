@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evermesh_event::NodeName;
+use evermesh_event::{NodeName, Planted};
 use evermesh_event::world::{Clock, Random};
 use evermesh_gate::{Counters, Drain, Gate, Limits, Routes, Service};
 use evermesh_identity::Rules;
@@ -40,6 +40,8 @@ pub struct SimNode {
     pub random: Arc<dyn Random>,
     /// How much its journal keeps in memory.
     pub limits: evermesh_journal::Limits,
+    /// What is wrong with it.
+    pub planted: Planted,
     /// What it is held by.
     pub strings: Strings,
     /// Where its starts are recorded.
@@ -57,6 +59,9 @@ struct Held {
     slow: AtomicU64,
     /// The present start; a node that is down has none.
     start: Mutex<Option<Start>>,
+    /// Cancelled when its process is to end without a word.
+    kill: Mutex<CancellationToken>,
+    over: AtomicBool,
     ended: AtomicBool,
     failed: Mutex<Option<String>>,
 }
@@ -92,6 +97,17 @@ impl Strings {
         }
     }
 
+    /// Ends its process without a word; [`Strings::over`] says when its connections have ended.
+    pub fn kill(&self) {
+        self.0.kill.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+    }
+
+    /// Its process has ended, in whatever way: its host can be crashed.
+    #[must_use]
+    pub fn over(&self) -> bool {
+        self.0.over.load(Ordering::Relaxed)
+    }
+
     /// It ended in order.
     #[must_use]
     pub fn ended(&self) -> bool {
@@ -107,9 +123,16 @@ impl Strings {
     /// Its host was crashed.
     pub fn down(&self) {
         drop(self.start().take());
+        self.0.over.store(false, Ordering::Relaxed);
         self.0.ended.store(false, Ordering::Relaxed);
         *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.0.machine.end();
+        self.0.machine.renew();
+    }
+
+    fn begin_life(&self) -> CancellationToken {
+        let kill = CancellationToken::new();
+        *self.0.kill.lock().unwrap_or_else(PoisonError::into_inner) = kill.clone();
+        kill
     }
 
     fn fail(&self, why: String) {
@@ -132,26 +155,40 @@ impl Strings {
 pub type Ended = Box<dyn std::error::Error>;
 
 impl SimNode {
-    /// Runs until the simulation crashes its host. One that ended by itself says so by its strings,
-    /// and waits for that.
+    /// Runs until it ends, by itself or as it is told; then its connections end, and the simulation
+    /// crashes its host.
     ///
     /// # Errors
     /// If something cannot be that a simulation gives it.
     pub async fn run(self) -> Result<(), Ended> {
+        let strings = self.strings.clone();
+        let kill = strings.begin_life();
+        tokio::select! {
+            biased;
+            () = kill.cancelled_owned() => {}
+            ended = self.live() => ended?,
+        }
+        strings.machine().sever();
+        strings.0.over.store(true, Ordering::Relaxed);
+        std::future::pending().await
+    }
+
+    async fn live(self) -> Result<(), Ended> {
         let node = NodeName::new(&self.name)?;
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        let opened = Journal::open(Options {
+        let options = Options {
             node: node.clone(),
             storage: Arc::new(self.disk.clone()),
             clock: Arc::clone(&clock),
             random: Arc::clone(&self.random),
             limits: self.limits.clone(),
-        });
+        };
+        let opened = Journal::open_planted(options, self.planted);
         let (journal, writer) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 self.strings.fail(error.to_string());
-                return std::future::pending().await;
+                return Ok(());
             }
         };
         self.begin(&journal);
@@ -203,11 +240,11 @@ impl SimNode {
             links.cancel();
             if journal.close().await.is_ok() {
                 self.strings.0.ended.store(true, Ordering::Relaxed);
-                return std::future::pending().await;
+                return Ok(());
             }
         }
         self.strings.fail("its disk refused".into());
-        std::future::pending().await
+        Ok(())
     }
 
     fn begin(&self, journal: &Journal) {
@@ -217,6 +254,7 @@ impl SimNode {
             node: self.name.clone(),
             journal: journal.origin().journal.to_string(),
             start: journal.start().id.to_string(),
+            lease: u64::try_from(LEASE.as_millis()).unwrap_or_default(),
         });
     }
 

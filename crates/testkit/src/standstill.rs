@@ -3,10 +3,13 @@
 //!
 //! Its clock goes on, and so do its timers. What a stopped process does besides, which is to find
 //! all its timers late, is tried with real processes.
+//!
+//! A machine also knows its connections, so that they end in their order when its process does: a
+//! runtime drops its tasks in an order that no seed decides.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,6 +25,16 @@ struct State {
     waiting: Vec<Waker>,
     /// Connections that were dropped meanwhile: the other end hears of it later.
     dropped: Vec<TcpStream>,
+    /// Its process has ended: there are no connections any more.
+    severed: bool,
+    open: Vec<Weak<Socket>>,
+}
+
+/// `None`: dropped, or severed.
+type Socket = Mutex<Option<TcpStream>>;
+
+fn socket(socket: &Socket) -> MutexGuard<'_, Option<TcpStream>> {
+    socket.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Standstill {
@@ -41,6 +54,24 @@ impl Standstill {
         waiting.into_iter().for_each(Waker::wake);
     }
 
+    /// Ends all connections, in the order in which they were made, and takes no others.
+    pub fn sever(&self) {
+        let mut state = self.state();
+        state.severed = true;
+        let open = std::mem::take(&mut state.open);
+        drop(state);
+        for connection in open.iter().filter_map(Weak::upgrade) {
+            let stream = socket(&connection).take();
+            drop(stream);
+        }
+    }
+
+    /// A new process begins.
+    pub fn renew(&self) {
+        self.end();
+        self.state().severed = false;
+    }
+
     /// Waits until it goes on.
     pub async fn over(&self) {
         std::future::poll_fn(|cx| self.poll(cx)).await;
@@ -48,7 +79,7 @@ impl Standstill {
 
     fn poll(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state();
-        if !state.still {
+        if !state.still && !state.severed {
             return Poll::Ready(());
         }
         state.waiting.push(cx.waker().clone());
@@ -63,22 +94,33 @@ impl Standstill {
 /// A connection of a machine that may stand still.
 #[derive(Debug)]
 pub struct Connection {
-    /// `None` only while it is dropped.
-    io: Option<TcpStream>,
+    io: Arc<Socket>,
     machine: Standstill,
 }
 
 impl Connection {
-    pub(crate) const fn new(io: TcpStream, machine: Standstill) -> Self {
-        Self { io: Some(io), machine }
+    pub(crate) fn new(io: TcpStream, machine: Standstill) -> Self {
+        let io = Arc::new(Mutex::new(Some(io)));
+        let mut state = machine.state();
+        state.open.retain(|connection| connection.strong_count() > 0);
+        state.open.push(Arc::downgrade(&io));
+        drop(state);
+        Self { io, machine }
     }
 
-    fn io(&mut self, cx: &Context<'_>) -> Poll<io::Result<Pin<&mut TcpStream>>> {
+    /// Does something with the connection, once the machine goes on.
+    fn with<T>(
+        &self,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if self.machine.poll(cx).is_pending() {
             return Poll::Pending;
         }
-        let io = self.io.as_mut().map(Pin::new);
-        Poll::Ready(io.ok_or_else(|| io::ErrorKind::NotConnected.into()))
+        match socket(&self.io).as_mut() {
+            Some(io) => act(Pin::new(io), cx),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
     }
 }
 
@@ -86,19 +128,9 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let mut state = self.machine.state();
         if state.still {
-            state.dropped.extend(self.io.take());
+            state.dropped.extend(socket(&self.io).take());
         }
     }
-}
-
-macro_rules! ready_io {
-    ($self:ident, $cx:ident) => {
-        match $self.get_mut().io($cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Ready(Ok(io)) => io,
-        }
-    };
 }
 
 impl AsyncRead for Connection {
@@ -107,7 +139,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready_io!(self, cx).poll_read(cx, buf)
+        self.with(cx, |io, cx| io.poll_read(cx, buf))
     }
 }
 
@@ -117,14 +149,14 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready_io!(self, cx).poll_write(cx, bytes)
+        self.with(cx, |io, cx| io.poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready_io!(self, cx).poll_flush(cx)
+        self.with(cx, |io, cx| io.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready_io!(self, cx).poll_shutdown(cx)
+        self.with(cx, |io, cx| io.poll_shutdown(cx))
     }
 }

@@ -137,7 +137,8 @@ fn flip(end: End) -> Outcomes {
         check(&written, &place.path().join("node"), &what, &mut outcomes);
     }
     eprintln!("{flips} flips, {end:?}: {outcomes:?}");
-    assert!(outcomes.refused > 0 && outcomes.whole > 0, "{outcomes:?}");
+    assert!(outcomes.told > 0 && outcomes.whole > 0, "{outcomes:?}");
+    assert_eq!(outcomes.refused, 0, "it heals, or says what may be lost: {outcomes:?}");
     outcomes
 }
 

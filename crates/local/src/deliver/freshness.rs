@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use evermesh_event::Planted;
 use evermesh_event::assurance::Presence;
 use evermesh_proto::v1;
 
@@ -26,9 +27,15 @@ pub(crate) fn freshness(
         if member.presence == Presence::Left {
             continue;
         }
-        let remains = heard
-            .get(&member.label)
+        let heard = heard.get(&member.label);
+        let mut remains = heard
             .map_or(Duration::ZERO, |heard| heard.remains(through.get(&heard.echo.origin), now));
+        if let (Some(heard), true) = (heard, journal.planted().is(Planted::LeaseUnacknowledged)) {
+            remains = heard.remains(heard.since, now);
+        }
+        if journal.planted().is(Planted::LeaseInFull) && !remains.is_zero() {
+            remains = lease;
+        }
         leases.push((member.label, remains));
     }
     let current = progress.is_current();

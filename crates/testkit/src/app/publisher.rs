@@ -18,7 +18,7 @@ use crate::standstill::Standstill;
 use crate::world::{Seeded, elapsed};
 
 /// How long a call waits for its assurance.
-const WAIT: Duration = Duration::from_millis(1200);
+const WAIT: Duration = Duration::from_millis(1800);
 /// The most events of one batch.
 const BATCH_MAX: u64 = 4;
 /// Batches of a stream that wait for their assurance.

@@ -259,6 +259,8 @@ pub enum What {
         journal: String,
         /// Its start.
         start: String,
+        /// How long a ping makes a member count there, in milliseconds.
+        lease: u64,
     },
     /// A node's start ended.
     Stopped {

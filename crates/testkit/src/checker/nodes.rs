@@ -10,6 +10,8 @@ pub(super) struct Start {
     pub(super) journal: String,
     pub(super) start: String,
     pub(super) ended: Option<(u64, End)>,
+    began: u64,
+    lease: u64,
 }
 
 /// The starts of each node, in order.
@@ -21,9 +23,9 @@ impl Nodes {
         let mut nodes = Self::default();
         for line in lines {
             match &line.what {
-                What::Started { node, journal, start } => {
-                    let (journal, start) = (journal.clone(), start.clone());
-                    let start = Start { journal, start, ended: None };
+                What::Started { node, journal, start, lease } => {
+                    let (journal, start, began) = (journal.clone(), start.clone(), line.at);
+                    let start = Start { journal, start, ended: None, began, lease: *lease };
                     nodes.0.entry(node.clone()).or_default().push(start);
                 }
                 What::Stopped { node, how } => {
@@ -47,6 +49,12 @@ impl Nodes {
         self.starts(node)
             .iter()
             .any(|start| start.ended.is_some_and(|(ended, how)| how != End::Goodbye && ended <= at))
+    }
+
+    /// A node cannot have waited for the lease of anybody yet, at a time, in its start then.
+    pub(super) fn is_hasty(&self, node: &str, at: u64) -> bool {
+        let last = self.starts(node).iter().rfind(|start| start.began <= at);
+        last.is_some_and(|last| at < last.began + last.lease)
     }
 
     /// Whether a start ended by closing its journal.

@@ -44,7 +44,7 @@ impl Run {
 
     fn started(&mut self, start: &str) -> &mut Self {
         let (node, journal, start) = ("web-1".into(), "j1".into(), start.into());
-        self.say(What::Started { node, journal, start })
+        self.say(What::Started { node, journal, start, lease: 1000 })
     }
 
     fn open(&mut self, subscription: u32, stream: u32, from: Begin, offset: u64) -> &mut Self {
@@ -377,6 +377,7 @@ fn p9_what_was_rejected_is_not_applied_yet() {
 fn p4_a_member_that_was_named_has_it_on_its_disk() {
     let with = |durable: u64, standing: &str| {
         let mut run = Run::faultless();
+        run.at += 5000;
         run.hand_in("d").answer("d", 4, Sure::Replicated, &[("web-2", standing)]);
         run.holds("web-2", 0, 4, durable).hear(1, 4, "d");
         run.verdicts()
@@ -384,6 +385,20 @@ fn p4_a_member_that_was_named_has_it_on_its_disk() {
     assert_eq!(with(4, "stored"), clean());
     assert_eq!(with(3, "stored"), [Verdict::Overstated]);
     assert_eq!(with(3, "suspended"), clean());
+}
+
+#[test]
+fn p4_nobody_is_suspended_before_a_lease_of_this_start_is_over() {
+    let with = |wait: u64| {
+        let mut run = Run::faultless();
+        run.stopped(End::Killed).started("s2");
+        run.at += wait;
+        run.hand_in("d").answer("d", 4, Sure::Replicated, &[("web-2", "suspended")]);
+        run.hear(1, 4, "d");
+        run.verdicts()
+    };
+    assert_eq!(with(500), [Verdict::Hasty]);
+    assert_eq!(with(1500), clean());
 }
 
 #[test]

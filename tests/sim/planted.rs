@@ -1,0 +1,61 @@
+//! Faults in the code of production, each planted alone: the checker must find every one of them
+//! within the seeds that run each time, by the verdict that is its own.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use evermesh_event::Planted;
+use evermesh_testkit::checker::Verdict;
+
+use crate::world::run;
+use crate::{SEEDS, each};
+
+/// Each with the verdicts of which one must be told.
+const FAULTS: [(Planted, &[Verdict]); 14] = [
+    (Planted::AssureBeforeSync, &[Verdict::Lost, Verdict::NotLive]),
+    (Planted::DropBlock, &[Verdict::Lost, Verdict::NotLive]),
+    (Planted::SwapTwo, &[Verdict::Reordered]),
+    (Planted::SkipMissed, &[Verdict::Lost, Verdict::NotLive]),
+    (Planted::ReuseNumber, &[Verdict::Reused]),
+    (Planted::ResumePastEnd, &[Verdict::Lost, Verdict::NotLive]),
+    (Planted::LeaseFromHearing, &[Verdict::Unsound]),
+    (Planted::LeaseInFull, &[Verdict::Unsound]),
+    (Planted::LeaseUnacknowledged, &[Verdict::Unsound]),
+    (Planted::ForgetCursor, &[Verdict::Duplicated, Verdict::MissedNeedlessly]),
+    (Planted::SuspendAtStart, &[Verdict::Hasty, Verdict::Unsound]),
+    (Planted::ForgetFormerStart, &[Verdict::Unsound]),
+    (Planted::MissedOnReconnect, &[Verdict::MissedNeedlessly]),
+    (Planted::FenceNeverDone, &[Verdict::NotLive]),
+];
+
+/// The first seed that finds it, of those that run each time.
+fn found(planted: Planted, verdicts: &[Verdict]) -> Option<u64> {
+    let first = AtomicU64::new(u64::MAX);
+    each(1..=SEEDS, |seed| {
+        if seed > first.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        let told = run(seed, planted).findings.verdicts();
+        if verdicts.iter().any(|verdict| told.contains(verdict)) {
+            first.fetch_min(seed, Ordering::Relaxed);
+        }
+        ControlFlow::Continue(())
+    });
+    Some(first.into_inner()).filter(|seed| *seed < u64::MAX)
+}
+
+#[test]
+fn each_planted_fault_is_found() {
+    let mut missed = Vec::new();
+    let only = std::env::var("EVERMESH_SIM_PLANTED").ok();
+    for (planted, verdicts) in FAULTS {
+        if only.as_ref().is_some_and(|only| *only != format!("{planted:?}")) {
+            continue;
+        }
+        match found(planted, verdicts) {
+            Some(seed) => println!("{planted:?} is found by seed {seed}"),
+            None => missed.push(planted),
+        }
+    }
+    assert!(missed.is_empty(), "nobody notices {missed:?}");
+}
