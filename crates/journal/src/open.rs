@@ -7,8 +7,7 @@ use std::time::Duration;
 use evermesh_event::limits::{DEDUPE_IDS_MAX, DEDUPE_SECONDS_MAX};
 use evermesh_event::world::{Clock, Random, draw};
 use evermesh_event::{
-    DedupeWindow, Epoch, JournalId, NodeName, Offset, Origin, Planted, Sequence, Start,
-    StartId,
+    DedupeWindow, Epoch, JournalId, NodeName, Offset, Origin, Planted, Sequence, Start, StartId,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -92,7 +91,7 @@ impl Journal {
         let former = end_of_former(&past, &recovered);
         let start = next_start(&past, recovered.head.epoch(), random)?;
         state
-            .begin(&origin, former.last().copied(), start, past.untold.as_ref())
+            .begin(&origin, changed(&former, &past), start, past.untold.as_ref())
             .map_err(|reason| Error::State { place: storage.place(), reason })?;
         storage.sync_directory().map_err(|source| refused(&**storage, "sync it", source))?;
         let free = storage.free_bytes();
@@ -105,9 +104,8 @@ impl Journal {
         let former_id = past.untold.clone();
         let untold = former_id.is_some();
         let lost_end = recovered.lost_end.then(|| own_end(&former, &origin));
-        let shared = assemble(
-            &options, planted, start, origin, past, former, recovered, window, free,
-        );
+        let shared =
+            assemble(&options, planted, start, origin, past, former, recovered, window, free);
         tell(&shared, former_id, lost_end);
         let writer = Writer::new(Arc::clone(&shared), options.random, state, held, newest, untold);
         Ok((Self::new(shared), writer))
@@ -229,7 +227,19 @@ fn end_of_former(past: &Past, recovered: &Recovered) -> Vec<FormerStart> {
         last.end = recovered.head;
         last.own_end = recovered.own_head;
     }
+    if recovered.lost_end {
+        // What was there behind it is told as missed, and the next start begins behind this.
+        former.iter_mut().for_each(|former| former.end = former.end.min(recovered.head));
+    }
     former
+}
+
+/// The former starts of which something else is known now than is stored.
+fn changed<'a>(
+    former: &'a [FormerStart],
+    past: &'a Past,
+) -> impl Iterator<Item = FormerStart> + 'a {
+    former.iter().filter(|former| !past.starts.contains(former)).copied()
 }
 
 /// A state database from before the newest record would number again what was numbered.

@@ -124,7 +124,8 @@ impl Segment {
         let here = |point: &Point| position < point.position + POINT_BYTES;
         if !self.points.last().is_some_and(here) {
             let reaches = BTreeMap::new();
-            self.points.push(Point { offset: record.offset, position, reaches });
+            // What is damaged before the record is met by who begins to read there.
+            self.points.push(Point { offset: record.offset, position: self.end, reaches });
         }
         if let (Some(point), Some((origin, through))) = (self.points.last_mut(), record.moves()) {
             match point.reaches.get_mut(origin) {

@@ -185,7 +185,7 @@ impl State {
     pub(crate) fn begin(
         &self,
         origin: &Origin,
-        ended: Option<FormerStart>,
+        ended: impl Iterator<Item = FormerStart>,
         start: Start,
         untold: Option<&Origin>,
     ) -> Result<(), String> {
@@ -208,7 +208,7 @@ impl State {
                     meta.insert(UNTOLD_KEY, encode_origin(untold).as_slice())?;
                 }
                 let mut starts = write.open_table(STARTS)?;
-                for start in ended.into_iter().chain([begun]) {
+                for start in ended.chain([begun]) {
                     starts.insert(start.start.epoch.get(), start.encode().as_slice())?;
                 }
                 let oldest_kept = starts.iter()?.rev().nth(STARTS_MAX - 1).transpose()?;

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use evermesh_event::{Planted, Sequence};
 use evermesh_event::assurance::{self, Judgement, Presence, Replica};
+use evermesh_event::{Planted, Sequence};
 use evermesh_journal::Durable;
 use evermesh_proto::v1::{Assurance, MemberStanding, MemberState};
 use evermesh_telemetry::Refusal;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evermesh_event::{NodeName, Planted};
 use evermesh_event::world::{Clock, Random};
+use evermesh_event::{NodeName, Planted};
 use evermesh_gate::{Counters, Drain, Gate, Limits, Routes, Service};
 use evermesh_identity::Rules;
 use evermesh_journal::simulated::MemoryDisk;
