@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
-use evermesh_event::Sequence;
 use evermesh_event::verdict::{Fate, History, Published};
+use evermesh_event::{FenceToken, Sequence};
 use serde_json::Value;
 
 use crate::node::{evermesh, until};
@@ -143,7 +143,9 @@ impl Subscriber {
                 assert_eq!(line["attempt"], 1, "{line}");
                 let sequence: Sequence = line["sequence"].as_str().unwrap().parse().unwrap();
                 let id = event["id"].as_str().unwrap();
-                history.heard(line["origin"].as_str().unwrap(), sequence, id);
+                // The node and its journal: another journal numbers anew.
+                let token: FenceToken = line["fence_token"].as_str().unwrap().parse().unwrap();
+                history.heard(&token.origin.to_string(), sequence, id);
             }
         });
         Ref::map(self.heard.borrow(), |read| &read.all)

@@ -19,7 +19,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn journal_id(mesh: &Mesh, node: usize) -> String {
-    status(&mesh.nodes[node])["journal"]["journal"].as_str().unwrap().to_owned()
+    status(&mesh.nodes[node])["journal"]["origin"]["journal"].as_str().unwrap().to_owned()
 }
 
 /// Everything assured is heard, or was told as missed before; nothing twice, nothing out of order.

@@ -52,6 +52,16 @@ impl Stream {
         events
     }
 
+    /// The next thing it hears is that everything of a name may be missed.
+    async fn own_name_is_missed(&mut self, name: &str) {
+        let said = self.heard.message().await.unwrap().unwrap().message;
+        let Some(Heard::Missed(v1::MissedNotice { missed: Some(missed), .. })) = said else {
+            panic!("{said:?}")
+        };
+        assert_eq!(missed.origin.as_ref().unwrap().node, name);
+        assert_eq!(missed.cause(), v1::MissedCause::Forgotten);
+    }
+
     async fn acknowledge(&self, through_offset: u64) {
         let message = Some(Say::Acknowledge(v1::Acknowledge { through_offset }));
         self.say.send(v1::SubscribeRequest { message }).await.unwrap();
@@ -227,6 +237,8 @@ async fn p4_a_member_that_lost_its_disk_holds_nothing() {
     mesh.linked(0);
     // It begins every origin at its beginning, and holds both again.
     let mut stream = Stream::open(&mesh.client(1), BEGINNING).await;
+    // What it had published itself under the journal id that others know is lost with the disk.
+    stream.own_name_is_missed("web-2").await;
     let keys: Vec<_> = stream.events(2).await.into_iter().map(|(_, key, _)| key).collect();
     assert_eq!(keys, ["a", "b"]);
     until("it says so", || stored(&mesh) == "1:2");

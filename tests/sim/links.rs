@@ -50,12 +50,6 @@ impl Links {
         });
     }
 
-    /// Whether what one sends reaches the other.
-    pub(crate) fn is_open(&self, from: Machine, to: Machine) -> bool {
-        let whole = Wrong::default();
-        [(from, to), (to, from)].iter().all(|way| *self.0.get(way).unwrap_or(&whole) == whole)
-    }
-
     /// Everything is whole.
     pub(crate) fn heal(&mut self, sim: &Sim<'_>) {
         for (a, b) in self.0.keys().copied().collect::<Vec<_>>() {

@@ -7,7 +7,14 @@
 //! happened; with `EVERMESH_SIM_LOG=evermesh=debug` it says what the nodes log. A seed decides
 //! everything.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 mod cast;
 mod faults;

@@ -150,8 +150,8 @@ fn refused(storage: &dyn Storage, what: &'static str, source: std::io::Error) ->
     Error::Storage { what, place: storage.place(), source }
 }
 
-/// The state database; one that is not what was written is set aside, and everything that it knew is
-/// as if it had never been: the journal gets a new id, and its past is served as received.
+/// The state database; one that is not what was written is set aside, and everything that it knew
+/// is as if it had never been: the journal gets a new id, and its past is served as received.
 fn open_state(options: &Options) -> Result<(State, Past), Error> {
     let storage = &*options.storage;
     match State::open(storage) {

@@ -1,10 +1,10 @@
 //! What was on the disk: every record of every segment, checked, before anything new is numbered.
 //!
 //! A torn end is what a crash leaves of a group that was not synced: it is cut, and nobody was
-//! assured of it. Anything else that is not what was written is damage, and named: the file stays as
-//! it is, and readers meet in its place what they may have missed. What tells them apart: each record says through where everything was
-//! durable when it was written, a segment is begun only when the one before it is durable, and the
-//! state database knows where each former start ended.
+//! assured of it. Anything else that is not what was written is damage, and named: it stays as it
+//! is, and readers meet in its place what they may have missed. What tells them apart: each record
+//! says through where everything was durable when it was written, a segment is begun only when the
+//! one before it is durable, and the state database knows where each former start ended.
 
 use std::collections::BTreeMap;
 use std::io;

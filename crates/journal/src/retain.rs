@@ -23,7 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// With so many segments left before publishes would be refused, coalescing begins, one segment
 /// between two groups.
 const SEGMENTS_SOFT: u64 = 4;
-/// And with so many, one of them for a record of the largest size, it is brought to its end before anything else is written.
+/// And with so many, one of them for a record of the largest size, it is brought to its end before
+/// anything else is written.
 const SEGMENTS_HARD: u64 = 2;
 /// A segment is written anew if that saves at least one part in so many.
 const GAIN_PARTS: u64 = 8;

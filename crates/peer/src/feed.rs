@@ -2,9 +2,9 @@
 //! origins, and of others that it asks for, from the member's position on, as they are.
 //!
 //! Always holds: blocks of one origin go in order, none below the position that the receiver
-//! named; over what is lacking here nothing goes before the receiver has said from where. What is sent may not be durable here yet; the receiver may hold what this node loses in
-//! a crash, and the next start's epoch lies above it. A feed whose receiver stands still holds one
-//! batch.
+//! named; over what is lacking here nothing goes before the receiver has said from where. What is
+//! sent may not be durable here yet; the receiver may hold what this node loses in a crash, and the
+//! next start's epoch lies above it. A feed whose receiver stands still holds one batch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

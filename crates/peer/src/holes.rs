@@ -89,7 +89,7 @@ impl Holes {
 async fn give_up(shared: &Shared, origin: &Origin, missed: Missed) {
     tracing::warn!(
         %origin, from = %missed.from, through = %missed.through, cause = missed.cause.as_str_name(),
-        "no member that is reachable holds these events: subscriptions are told that they missed them"
+        "no member that is reachable holds these events: subscriptions hear that they missed them"
     );
     match shared.parts.journal.miss(missed).await {
         Ok(_) => shared.repair.change(|_| {}),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evermesh_event::world::{Clock, Random};
 use evermesh_event::{NodeName, Planted};
-use evermesh_gate::{Counters, Drain, Gate, Limits, Routes, Service};
+use evermesh_gate::{Counters, Drain, DrainHandle, Gate, Limits, Routes, Service};
 use evermesh_identity::Rules;
 use evermesh_journal::simulated::MemoryDisk;
 use evermesh_journal::{Journal, Options};
@@ -231,8 +231,20 @@ impl SimNode {
         tokio::spawn(run.run(links.clone()));
         tokio::spawn(gate.serve(SimListener::bind(machine).await?, Believing, drain));
         self.until_ended(&journal).await;
+        self.end(&journal, &local, &peers, &handle, &links).await;
+        Ok(())
+    }
+
+    /// Ends as the server's drain does it; a disk that refused has nothing to wait for.
+    async fn end(
+        &self,
+        journal: &Journal,
+        local: &Local,
+        peers: &Peers,
+        handle: &DrainHandle,
+        links: &CancellationToken,
+    ) {
         if !journal.durable().borrow().failed {
-            // As the server's drain does it.
             handle.finish();
             local.begin_drain();
             peers.goodbye().await;
@@ -240,11 +252,10 @@ impl SimNode {
             links.cancel();
             if journal.close().await.is_ok() {
                 self.strings.0.ended.store(true, Ordering::Relaxed);
-                return Ok(());
+                return;
             }
         }
         self.strings.fail("its disk refused".into());
-        Ok(())
     }
 
     fn begin(&self, journal: &Journal) {

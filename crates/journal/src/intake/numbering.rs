@@ -217,9 +217,9 @@ impl Numbering {
         self.uncharged = false;
     }
 
-    /// What was durable at the end of the journal is not there. Of this node's own events it is known
-    /// through where: others may hold them. What else it was is pulled again, as far as it came from
-    /// others; but it may have been a missed.
+    /// What was durable at the end of the journal is not there. Of this node's own events it is
+    /// known through where: others may hold them. What else it was is pulled again, as far as it
+    /// came from others; but it may have been a missed.
     pub(crate) fn tell_lost_end(&mut self, shared: &Shared, own_end: Sequence) {
         let (cause, sites) = (v1::MissedCause::Damaged, Vec::new());
         if own_end > self.own_head {

@@ -67,8 +67,10 @@ keys! {
     LEASE = "mesh" "lease": "a duration from \"200ms\" to \"1m\", such as \"2s\" (ms, s, m, h)";
     MAX_BYTES = "journal" "max_bytes":
         "a size from \"64MiB\" to \"16TiB\", such as \"4GiB\" (KiB, MiB, GiB, TiB)";
-    KEEP = "journal" "keep_at_least": "a duration from \"0s\" to \"24h\", such as \"10m\" (ms, s, m, h)";
-    MAX_AGE = "journal" "max_age": "a duration from \"10m\" to \"8760h\", such as \"168h\" (ms, s, m, h)";
+    KEEP = "journal" "keep_at_least":
+        "a duration from \"0s\" to \"24h\", such as \"10m\" (ms, s, m, h)";
+    MAX_AGE = "journal" "max_age":
+        "a duration from \"10m\" to \"8760h\", such as \"168h\" (ms, s, m, h)";
     FORMAT = "log" "format": "\"text\" or \"json\"";
     FILTER = "log" "filter":
         "a filter of log lines, such as \"info\" or \"warn,evermesh_peer=debug\"";

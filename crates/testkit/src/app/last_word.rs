@@ -16,8 +16,8 @@ use crate::world::elapsed;
 /// What the ids of last words begin with.
 pub const LAST_WORD: &str = "last-word-";
 
-/// How long a node may take to notice that nobody is at the other end of a stream: HTTP/2's pings go
-/// every 20 s and are waited for 10 s.
+/// How long a node may take to notice that nobody is at the other end of a stream: HTTP/2's pings
+/// go every 20 s and are waited for 10 s.
 const NOTICED_WITHIN: Duration = Duration::from_secs(35);
 
 /// Publishes at one node once the run is to be closed, and fences once it is quiet.

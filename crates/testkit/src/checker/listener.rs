@@ -105,7 +105,7 @@ impl Listener {
     /// Whether it asked for this event.
     pub(super) fn wants(&self, event: &Event) -> bool {
         self.hears_site(&event.site)
-            && !(self.exclude_sources.contains(&event.source) && !event.source.is_empty())
+            && (event.source.is_empty() || !self.exclude_sources.contains(&event.source))
     }
 
     fn hears_site(&self, site: &str) -> bool {

@@ -325,10 +325,10 @@ fn p1_a_missed_for_what_is_known_or_held_is_needless() {
     assert_eq!(run.verdicts(), clean());
     run.say(What::Rejecting { stream: 1, offset: 2 });
     run.missed("dead_letter", 2, 2, Some(ORIGIN));
-    run.lines.last_mut().map(|line| match &mut line.what {
+    match &mut run.lines.last_mut().unwrap().what {
         What::Missed { offset, .. } => *offset = 2,
         _ => unreachable!(),
-    });
+    }
     assert_eq!(run.verdicts(), [Verdict::MissedNeedlessly]);
 }
 
