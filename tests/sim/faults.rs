@@ -59,9 +59,9 @@ pub(crate) enum Fault {
     Jump(usize, i64),
 }
 
-/// Kinds of trouble, with how often each is drawn.
+/// Kinds of trouble.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Kill,
     PowerLoss,
     Stop,
@@ -74,11 +74,14 @@ enum Kind {
     Fill,
     Slow,
     Jump,
+    /// A node's process is gone for a moment, and another one does not reach it when it is back.
+    Flicker,
     /// A node stands still, and is cut off while it does: what it reads when it goes on is old.
     StandAlone,
 }
 
-const KINDS: [(Kind, u64); 13] = [
+/// Each with how often it is drawn.
+const KINDS: [(Kind, u64); 14] = [
     (Kind::Kill, 3),
     (Kind::PowerLoss, 4),
     (Kind::Stop, 2),
@@ -91,14 +94,24 @@ const KINDS: [(Kind, u64); 13] = [
     (Kind::Fill, 1),
     (Kind::Slow, 3),
     (Kind::Jump, 1),
+    (Kind::Flicker, 2),
     (Kind::StandAlone, 3),
 ];
 
-/// The faults of a run, in order of their times; all of them are over at its end.
-pub(crate) fn plan(random: &Seeded, nodes: usize, end: Duration) -> Vec<(Duration, Fault)> {
+/// The faults of a run, in order of their times; all of them are over at its end. Now and then one
+/// kind of trouble comes again and again, or always `storm`.
+pub(crate) fn plan(
+    random: &Seeded,
+    nodes: usize,
+    end: Duration,
+    storm: Option<Kind>,
+) -> Vec<(Duration, Fault)> {
     let mut draw = Draw { random, nodes, end, plan: Vec::new() };
+    let drawn = draw.kind();
+    let storm = storm.or_else(|| random.once_in(4).then_some(drawn));
     for _ in 0..2 + random.below(6) {
-        draw.trouble();
+        let drawn = draw.kind();
+        draw.trouble(storm.filter(|_| !random.once_in(4)).unwrap_or(drawn));
     }
     draw.plan.sort_by_key(|(at, _)| *at);
     draw.plan
@@ -112,7 +125,7 @@ struct Draw<'a> {
 }
 
 impl Draw<'_> {
-    fn trouble(&mut self) {
+    fn kind(&self) -> Kind {
         let all = KINDS.iter().map(|(_, weight)| weight).sum();
         let mut drawn = self.random.below(all);
         let kind = KINDS.iter().find(|(_, weight)| {
@@ -120,9 +133,13 @@ impl Draw<'_> {
             drawn = drawn.wrapping_sub(*weight);
             found
         });
+        kind.unwrap().0
+    }
+
+    fn trouble(&mut self, kind: Kind) {
         let node = self.node();
         let (a, b) = self.pair();
-        match kind.unwrap().0 {
+        match kind {
             Kind::Kill => self.between(Fault::Kill(node), Fault::Start(node)),
             Kind::PowerLoss => self.between(Fault::PowerLoss(node), Fault::Start(node)),
             Kind::Stop => self.between(Fault::Stop(node), Fault::Start(node)),
@@ -141,6 +158,7 @@ impl Draw<'_> {
                 self.isolate(node, from, until);
             }
             Kind::StandAlone => self.stand_alone(node),
+            Kind::Flicker => self.flicker(node),
             Kind::Hold => self.between(Fault::Hold(a, b), Fault::Release(a, b)),
             Kind::Refuse => {
                 let refusal = self.random.one_of(&[Refusal::Failed, Refusal::NoSpace]).unwrap();
@@ -212,13 +230,30 @@ impl Draw<'_> {
     fn stand_alone(&mut self, node: usize) {
         let (from, _) = self.times();
         let millis = Duration::from_millis;
-        let on = from + self.random.between(millis(500), millis(1000));
+        let on = from + self.random.between(millis(600), millis(980));
         self.plan.push((from, Fault::Stand(Machine::Node(node))));
         self.plan.push((on.min(self.end), Fault::GoOn(Machine::Node(node))));
-        let cut = from + self.random.between(millis(10), millis(150));
+        let cut = from + self.random.between(millis(20), millis(80));
         let mended = on + self.random.between(millis(500), millis(2000));
         if mended < self.end {
             self.isolate(node, cut, mended);
+        }
+    }
+
+    /// Who trusted the former start may still do so when the next one answers its first fence.
+    fn flicker(&mut self, node: usize) {
+        let (from, _) = self.times();
+        let millis = Duration::from_millis;
+        let back = from + self.random.between(millis(20), millis(250));
+        self.plan.push((from, Fault::Kill(node)));
+        self.plan.push((back.min(self.end), Fault::Start(node)));
+        let (me, beside) = (Machine::Node(node), Machine::Applications(node));
+        let other = (node + 1 + self.random.place(self.nodes - 1)) % self.nodes;
+        let other = if self.random.once_in(2) { Machine::Node(other) } else { beside };
+        let until = (back + self.random.between(millis(200), millis(1500))).min(self.end);
+        for (a, b) in [(me, other), (other, me)] {
+            self.plan.push((from, Fault::Cut(a, b)));
+            self.plan.push((until, Fault::Mend(a, b)));
         }
     }
 

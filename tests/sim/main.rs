@@ -117,7 +117,7 @@ fn wrong(outcome: &Outcome) -> Option<String> {
 #[test]
 fn what_is_promised_holds_in_every_run() {
     let looks = each(seeds(), |seed| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, Planted::Nothing)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, Planted::Nothing, None)));
         match outcome {
             Ok(outcome) => (wrong(&outcome), outcome.findings.counts),
             Err(_) => (Some(format!("seed {seed} panicked")), Default::default()),
@@ -142,8 +142,8 @@ fn difference(first: &Outcome, second: &Outcome) -> Option<String> {
 fn a_seed_replays() {
     let differences = each(1..=REPLAYED, |seed| {
         // On another thread, where everything that is random by itself is random anew.
-        let again = std::thread::spawn(move || run(seed, Planted::Nothing));
-        let first = run(seed, Planted::Nothing);
+        let again = std::thread::spawn(move || run(seed, Planted::Nothing, None));
+        let first = run(seed, Planted::Nothing, None);
         difference(&first, &again.join().unwrap())
     });
     for (seed, difference) in differences {

@@ -7,35 +7,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use evermesh_event::Planted;
 use evermesh_testkit::checker::Verdict;
 
+use crate::faults::Kind;
 use crate::world::run;
 use crate::{SEEDS, each};
 
-/// Each with the verdicts of which one must be told.
-const FAULTS: [(Planted, &[Verdict]); 14] = [
-    (Planted::AssureBeforeSync, &[Verdict::Lost, Verdict::NotLive]),
-    (Planted::DropBlock, &[Verdict::Lost, Verdict::NotLive]),
-    (Planted::SwapTwo, &[Verdict::Reordered]),
-    (Planted::SkipMissed, &[Verdict::Lost, Verdict::NotLive]),
-    (Planted::ReuseNumber, &[Verdict::Reused]),
-    (Planted::ResumePastEnd, &[Verdict::Lost, Verdict::NotLive]),
-    (Planted::LeaseFromHearing, &[Verdict::Unsound]),
-    (Planted::LeaseInFull, &[Verdict::Unsound]),
-    (Planted::LeaseUnacknowledged, &[Verdict::Unsound]),
-    (Planted::ForgetCursor, &[Verdict::Duplicated, Verdict::MissedNeedlessly]),
-    (Planted::SuspendAtStart, &[Verdict::Hasty, Verdict::Unsound]),
-    (Planted::ForgetFormerStart, &[Verdict::Unsound]),
-    (Planted::MissedOnReconnect, &[Verdict::MissedNeedlessly]),
-    (Planted::FenceNeverDone, &[Verdict::NotLive]),
+/// Each with the verdicts of which one must be told, and the trouble in which it shows.
+const FAULTS: [(Planted, &[Verdict], Option<Kind>); 14] = [
+    (Planted::AssureBeforeSync, &[Verdict::Lost, Verdict::NotLive], Some(Kind::PowerLoss)),
+    (Planted::DropBlock, &[Verdict::Lost, Verdict::NotLive], None),
+    (Planted::SwapTwo, &[Verdict::Reordered], None),
+    (Planted::SkipMissed, &[Verdict::Lost, Verdict::NotLive], None),
+    (Planted::ReuseNumber, &[Verdict::Reused], Some(Kind::Fill)),
+    (Planted::ResumePastEnd, &[Verdict::Lost, Verdict::NotLive], Some(Kind::PowerLoss)),
+    (Planted::LeaseFromHearing, &[Verdict::Unsound], Some(Kind::StandAlone)),
+    (Planted::LeaseInFull, &[Verdict::Unsound], Some(Kind::StandAlone)),
+    (Planted::LeaseUnacknowledged, &[Verdict::Unsound], None),
+    (Planted::ForgetCursor, &[Verdict::Duplicated, Verdict::MissedNeedlessly], Some(Kind::Kill)),
+    (Planted::SuspendAtStart, &[Verdict::Hasty, Verdict::Unsound], Some(Kind::Flicker)),
+    (Planted::ForgetFormerStart, &[Verdict::Unsound], Some(Kind::Flicker)),
+    (Planted::MissedOnReconnect, &[Verdict::MissedNeedlessly], None),
+    (Planted::FenceNeverDone, &[Verdict::NotLive], None),
 ];
 
 /// The first seed that finds it, of those that run each time.
-fn found(planted: Planted, verdicts: &[Verdict]) -> Option<u64> {
+fn found(planted: Planted, verdicts: &[Verdict], storm: Option<Kind>) -> Option<u64> {
     let first = AtomicU64::new(u64::MAX);
     each(1..=SEEDS, |seed| {
         if seed > first.load(Ordering::Relaxed) {
             return ControlFlow::Break(());
         }
-        let told = run(seed, planted).findings.verdicts();
+        let told = run(seed, planted, storm).findings.verdicts();
         if verdicts.iter().any(|verdict| told.contains(verdict)) {
             first.fetch_min(seed, Ordering::Relaxed);
         }
@@ -48,11 +49,11 @@ fn found(planted: Planted, verdicts: &[Verdict]) -> Option<u64> {
 fn each_planted_fault_is_found() {
     let mut missed = Vec::new();
     let only = std::env::var("EVERMESH_SIM_PLANTED").ok();
-    for (planted, verdicts) in FAULTS {
+    for (planted, verdicts, storm) in FAULTS {
         if only.as_ref().is_some_and(|only| *only != format!("{planted:?}")) {
             continue;
         }
-        match found(planted, verdicts) {
+        match found(planted, verdicts, storm) {
             Some(seed) => println!("{planted:?} is found by seed {seed}"),
             None => missed.push(planted),
         }

@@ -17,7 +17,7 @@ use evermesh_testkit::world::{Seeded, SimClock};
 use turmoil::{Builder, Sim};
 
 use crate::cast::{self, SITES, name};
-use crate::faults::{Fault, Machine, plan};
+use crate::faults::{Fault, Kind, Machine, plan};
 use crate::links::{Links, host};
 
 /// Until then there are faults.
@@ -90,8 +90,8 @@ struct Run<'a> {
     broken: Vec<String>,
 }
 
-/// Runs a seed, with a fault in every node.
-pub(crate) fn run(seed: u64, planted: Planted) -> Outcome {
+/// Runs a seed, with a fault in every node and one kind of trouble that prevails, if there are.
+pub(crate) fn run(seed: u64, planted: Planted, storm: Option<Kind>) -> Outcome {
     let random = Seeded::new(seed);
     let nodes = cast::nodes(&random);
     let mut sim = Builder::new();
@@ -115,7 +115,7 @@ pub(crate) fn run(seed: u64, planted: Planted) -> Outcome {
         broken: Vec::new(),
     };
     run.cast(&random, nodes, planted);
-    run.play(&random);
+    run.play(&random, storm);
     let lines = run.stage.recorder().snapshot();
     let findings = judge(&lines);
     Outcome { seed, nodes, lines, findings, broken: run.broken }
@@ -160,8 +160,8 @@ impl Run<'_> {
         }
     }
 
-    fn play(&mut self, random: &Seeded) {
-        let mut faults: VecDeque<_> = plan(random, self.nodes.len(), HEALED).into();
+    fn play(&mut self, random: &Seeded, storm: Option<Kind>) {
+        let mut faults: VecDeque<_> = plan(random, self.nodes.len(), HEALED, storm).into();
         while self.sim.elapsed() < HEALED {
             while let Some((_, fault)) = faults.pop_front_if(|(at, _)| *at <= self.sim.elapsed()) {
                 self.inflict(&fault);
