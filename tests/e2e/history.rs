@@ -144,8 +144,10 @@ impl Subscriber {
                 let sequence: Sequence = line["sequence"].as_str().unwrap().parse().unwrap();
                 let id = event["id"].as_str().unwrap();
                 // The node and its journal: another journal numbers anew.
-                let token: FenceToken = line["fence_token"].as_str().unwrap().parse().unwrap();
-                history.heard(&token.origin.to_string(), sequence, id);
+                let token = line["fence_token"].as_str().and_then(|t| t.parse::<FenceToken>().ok());
+                let node = || line["origin"].as_str().unwrap().to_owned();
+                let origin = token.map_or_else(node, |token| format!("{:?}", token.origin));
+                history.heard(&origin, sequence, id);
             }
         });
         Ref::map(self.heard.borrow(), |read| &read.all)

@@ -9,6 +9,7 @@
 )]
 
 mod applications;
+mod backlog;
 mod cache;
 mod config_errors;
 mod demo;

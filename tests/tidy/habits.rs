@@ -25,6 +25,7 @@ const SLEEPING: &[(&str, &str)] = &[
     ("crates/local/src/deliver.rs", "a rejected event is delivered again after a delay"),
     ("crates/peer/src/link.rs", "backs off between tries to reach a node that is away"),
     ("tests/e2e/node.rs", "asks for states of other processes that nothing announces"),
+    ("crates/testkit/src/app.rs", "simulated time: between tries"),
     ("crates/testkit/src/app/last_word.rs", "simulated time: between tries"),
     ("crates/testkit/src/app/publisher.rs", "simulated time: a publisher's pace, and tries"),
     ("crates/testkit/src/app/subscriber.rs", "simulated time: a subscriber's pace, and tries"),

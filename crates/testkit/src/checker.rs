@@ -13,7 +13,7 @@
 //! | reused | one number for two events |
 //! | renumbered | one event under two numbers of one journal, without a crash between (P5) |
 //! | missed needlessly | *missed*, though the node or a member that it reached still held it (P1) |
-//! | unsound | a fence or APPLIED was done, and who still trusted its cache had not applied it (P9) |
+//! | unsound | a fence or APPLIED was done, and who trusted its cache had not applied it (P9) |
 //! | overstated | a member was named as having stored what it had not (P4) |
 //! | hasty | a member was named suspended sooner than its lease can have run out (P4, P9) |
 //! | not live | healed and quiet, and yet not heard, not stored, or a fence not done |
