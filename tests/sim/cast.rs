@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use evermesh_journal::Limits;
 use evermesh_testkit::app::publisher::Publisher;
 use evermesh_testkit::app::subscriber::{Place, Subscriber};
 use evermesh_testkit::world::{Seeded, SimClock};
@@ -25,6 +26,22 @@ pub(crate) fn name(node: usize) -> String {
 /// How many nodes: mostly three.
 pub(crate) fn nodes(random: &Seeded) -> usize {
     random.one_of(&[3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 7]).unwrap()
+}
+
+/// Small, so that segments roll and readers fall behind memory within a run. In one run of three so
+/// small that coalescing and retention have to make room.
+pub(crate) fn limits(random: &Seeded) -> Limits {
+    let tight = random.once_in(3);
+    let segment_bytes = if tight { 16 * 1024 } else { 32 * 1024 };
+    Limits {
+        segment_bytes,
+        tail_bytes: 4 * 1024,
+        unwritten_bytes_max: 1024 * 1024,
+        max_bytes: if tight { 7 * segment_bytes } else { 64 * 1024 * 1024 },
+        reserve_bytes: 2 * segment_bytes,
+        keep_at_least: Duration::from_millis(if tight { 1000 } else { 600_000 }),
+        max_age: Duration::from_secs(if tight { 4 } else { 86_400 }),
+    }
 }
 
 pub(crate) fn clock(random: &Seeded) -> SimClock {
@@ -83,7 +100,8 @@ fn subscriber(random: &Seeded, node: usize, number: u64, nodes: usize) -> Subscr
         sites,
         exclude_sources: if exclude { vec![format!("editor-{}-0", node + 1)] } else { Vec::new() },
         place,
-        window: random.one_of(&[1, 4, 16, 64]).unwrap(),
+        // One at a time is too slow for what a large mesh publishes.
+        window: random.one_of(&[if nodes > 3 { 4 } else { 1 }, 4, 16, 64]).unwrap(),
         leased: named || !random.once_in(4),
         slow: random.one_of(&[0, 0, 20, 200]).unwrap(),
         rejects,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evermesh_event::Planted;
-use evermesh_journal::Limits;
 use evermesh_journal::simulated::MemoryDisk;
 use evermesh_testkit::app::last_word::{LAST_WORD, last_word};
 use evermesh_testkit::app::{OriginText as _, Stage};
@@ -31,17 +30,6 @@ const QUIET: Duration = Duration::from_millis(600);
 const FENCED_WITHIN: Duration = Duration::from_secs(50);
 /// One step of the simulation: coarse, for that is what a run costs.
 const TICK: Duration = Duration::from_millis(10);
-
-/// Small, so that segments roll and readers fall behind memory within a run.
-const LIMITS: Limits = Limits {
-    segment_bytes: 32 * 1024,
-    tail_bytes: 4 * 1024,
-    unwritten_bytes_max: 1024 * 1024,
-    max_bytes: 64 * 1024 * 1024,
-    reserve_bytes: 64 * 1024,
-    keep_at_least: Duration::from_secs(600),
-    max_age: Duration::from_secs(7 * 24 * 60 * 60),
-};
 
 /// What became of a run.
 pub(crate) struct Outcome {
@@ -123,6 +111,7 @@ pub(crate) fn run(seed: u64, planted: Planted, storm: Option<Kind>) -> Outcome {
 
 impl Run<'_> {
     fn cast(&mut self, random: &Seeded, nodes: usize, planted: Planted) {
+        let limits = cast::limits(random);
         for node in 0..nodes {
             let peers = (0..nodes).filter(|other| *other != node).map(name).collect();
             let (disk, clock) = (MemoryDisk::new(), cast::clock(random));
@@ -133,7 +122,7 @@ impl Run<'_> {
                 disk: disk.clone(),
                 clock: clock.clone(),
                 random: Arc::new(random.branch()),
-                limits: LIMITS,
+                limits: limits.clone(),
                 planted,
                 strings: strings.clone(),
                 recorder: self.stage.recorder().clone(),
@@ -356,13 +345,13 @@ impl Run<'_> {
         for (node, held) in self.nodes.iter().enumerate().filter(|(_, held)| held.up) {
             let Some(journal) = held.strings.journal() else { continue };
             let durable = journal.durable_frontier();
-            for (origin, through) in journal.frontier().iter() {
+            for (origin, holding) in journal.holdings() {
                 self.say(What::Holds {
                     node: name(node),
                     origin: origin.text(),
-                    base: 0,
-                    through: through.as_u64(),
-                    durable: durable.get(origin).as_u64(),
+                    base: holding.base.as_u64(),
+                    through: holding.through.as_u64(),
+                    durable: durable.get(&origin).as_u64(),
                 });
             }
         }

@@ -35,6 +35,8 @@ pub enum Planted {
     ForgetFormerStart,
     /// Each stream that resumes is told that it missed something.
     MissedOnReconnect,
+    /// What is not on its origin's disk yet replaces what is.
+    CoalesceUndurable,
     /// No fence is ever done.
     FenceNeverDone,
 }

@@ -11,7 +11,7 @@ use std::hash::Hasher as _;
 use std::sync::Arc;
 
 use evermesh_event::block::EntryView;
-use evermesh_event::{Block, Epoch, Offset, Origin, Sequence, StartId};
+use evermesh_event::{Block, Epoch, Offset, Origin, Planted, Sequence, StartId};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::record::format::Decoded;
@@ -27,6 +27,7 @@ pub(crate) struct Pass {
     /// This node's origin: what is on its disk is durable.
     own: Origin,
     heads: SeenStarts,
+    planted: Planted,
     /// Keys with a newer event, in segments that were looked at before.
     newer: HashSet<u128>,
     /// Segments that wait, oldest first.
@@ -63,8 +64,13 @@ impl Rewrite {
 }
 
 impl Pass {
-    pub(crate) fn new(own: Origin, heads: SeenStarts, waiting: Vec<Offset>) -> Self {
-        Self { own, heads, newer: HashSet::new(), waiting }
+    pub(crate) fn new(
+        own: Origin,
+        heads: SeenStarts,
+        planted: Planted,
+        waiting: Vec<Offset>,
+    ) -> Self {
+        Self { own, heads, planted, newer: HashSet::new(), waiting }
     }
 
     /// Looks at the records of a segment, in order, before any of it is written anew.
@@ -89,7 +95,9 @@ impl Pass {
     fn durable(&self, block: &Block, sequence: Sequence) -> bool {
         let starts = self.heads.get(block.origin()).map(Vec::as_slice).unwrap_or_default();
         let start = starts.iter().find(|seen| seen.start == block.start());
-        *block.origin() == self.own || start.is_some_and(|seen| seen.durable_head >= sequence)
+        *block.origin() == self.own
+            || self.planted.is(Planted::CoalesceUndurable)
+            || start.is_some_and(|seen| seen.durable_head >= sequence)
     }
 
     /// The record without what is replaced; `None`: nothing of it is left.

@@ -112,10 +112,12 @@ impl Cuts {
         self.origins.iter().map(|(origin, cut)| (origin.clone(), cut.through)).collect()
     }
 
-    /// The offset before the mark of an origin that was cut above a sequence.
+    /// Where somebody begins who lacks what was cut of an origin above a sequence: before every mark.
+    /// Marks are offsets, and do not say which sites had something above a sequence: all of them
+    /// are named, for a wider scope is never wrong.
     pub(crate) fn place_of(&self, origin: &Origin, sequence: Sequence) -> Option<Offset> {
-        let cut = self.origins.get(origin).filter(|cut| cut.through > sequence)?;
-        Some(Offset::from_u64(cut.offset.as_u64().saturating_sub(1)))
+        let cut = self.origins.get(origin)?;
+        (cut.through > sequence).then_some(Offset::ZERO)
     }
 
     /// What a reader meets in the place of what was cut.
@@ -182,7 +184,8 @@ mod tests {
         assert_eq!(all(4), [(9, words(&["blog"])), (10, words(&["x"]))], "shop was passed");
         assert_eq!(all(9), [(10, words(&["x"]))]);
         assert_eq!(all(10), []);
-        assert_eq!(cuts.place_of(&origin("a"), Sequence::from_u64(4)), Some(at(8)));
+        let place = cuts.place_of(&origin("a"), Sequence::from_u64(1));
+        assert_eq!(place.map(|place| all(place.as_u64())), Some(all(0)), "shop lay above 1, too");
         assert_eq!(cuts.place_of(&origin("a"), Sequence::from_u64(5)), None);
     }
 

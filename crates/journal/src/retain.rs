@@ -152,7 +152,7 @@ impl Writer {
         let waiting = sealed.iter().map(|segment| segment.first).collect();
         drop(catalog);
         let heads = self.shared.starts().snapshot();
-        worth.then(|| Pass::new(self.shared.origin.clone(), heads, waiting))
+        worth.then(|| Pass::new(self.shared.origin.clone(), heads, self.shared.planted, waiting))
     }
 
     fn coalesce_segment(&mut self, pass: &mut Pass, first: Offset) -> std::io::Result<()> {

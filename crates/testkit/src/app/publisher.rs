@@ -21,6 +21,8 @@ use crate::world::{Seeded, elapsed};
 const WAIT: Duration = Duration::from_millis(1800);
 /// The most events of one batch.
 const BATCH_MAX: u64 = 4;
+/// Of so many keys only the newest event matters.
+const KEYS: u64 = 3;
 /// Batches of a stream that wait for their assurance.
 const IN_FLIGHT_MAX: usize = 3;
 
@@ -66,7 +68,16 @@ impl Publisher {
         let site = self.random.one_of(&self.sites).unwrap_or_default();
         let count = 1 + self.random.below(BATCH_MAX);
         let source = if self.random.once_in(3) { self.name.as_str() } else { "" };
-        (0..count).map(|n| event(format!("{}-{round}-{n}", self.name), site, source)).collect()
+        let replaces = self.random.once_in(3);
+        let made = (0..count).map(|n| {
+            let mut event = event(format!("{}-{round}-{n}", self.name), site, source);
+            if replaces {
+                event.coalesce = true;
+                event.key = format!("key-{}", self.random.below(KEYS));
+            }
+            event
+        });
+        made.collect()
     }
 
     async fn pause(&self) {

@@ -275,7 +275,7 @@ pub enum What {
         node: String,
         /// Whose events.
         origin: String,
-        /// From which sequence on it can serve them.
+        /// Whoever is at this sequence or beyond can be served.
         base: u64,
         /// Through where it lacks nothing.
         through: u64,

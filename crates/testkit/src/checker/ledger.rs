@@ -10,7 +10,9 @@ use super::{Findings, Verdict};
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) event: Event,
-    /// When it was handed in first.
+    /// Where it was handed in first.
+    pub(super) node: String,
+    /// When.
     pub(super) begun: u64,
     /// Its publisher tries until it is stored.
     must: bool,
@@ -33,8 +35,8 @@ impl Ledger {
         let mut ledger = Self::default();
         for (order, line) in lines.iter().enumerate() {
             match &line.what {
-                What::Publishing { events, must, .. } => {
-                    events.iter().for_each(|event| ledger.hand_in(event, *must, line.at));
+                What::Publishing { node, events, must } => {
+                    events.iter().for_each(|event| ledger.hand_in(node, event, *must, line.at));
                 }
                 What::Published { assured, taken, members, .. } => {
                     for taken in taken {
@@ -56,9 +58,10 @@ impl Ledger {
         ledger
     }
 
-    fn hand_in(&mut self, event: &Event, must: bool, at: u64) {
+    fn hand_in(&mut self, node: &str, event: &Event, must: bool, at: u64) {
         self.by_id.entry(event.id.clone()).or_insert_with(|| Entry {
             event: event.clone(),
+            node: node.to_owned(),
             begun: at,
             must,
             assured: false,
@@ -132,7 +135,7 @@ impl Ledger {
 
     /// A stream of publishes does not name every number: what was heard under one has that.
     fn fill_numbers(&mut self) {
-        for entry in self.by_id.values_mut().filter(|entry| entry.assured) {
+        for entry in self.by_id.values_mut() {
             if entry.number.is_none() {
                 entry.number = entry.numbers.last().cloned();
             }

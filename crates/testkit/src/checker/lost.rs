@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::history::{Begin, Number};
-use super::ledger::{Entry, Ledger};
+use super::ledger::{Entry, Ledger, node_of};
 use super::listener::{Listener, Told};
 use super::{Findings, Verdict};
 
@@ -25,7 +25,7 @@ pub(super) fn judge(listener: &Listener, ledger: &Ledger, quiet: bool, found: &m
             found.counts.covered += 1;
             continue;
         }
-        if superseded(listener, entry, ledger) {
+        if superseded(listener, entry, ledger, &reach) {
             continue;
         }
         let subscription = listener.subscription;
@@ -80,7 +80,9 @@ fn covers(told: &Told, entry: &Entry, reach: &Reach<'_>) -> bool {
         return false;
     }
     let Some(number) = &entry.number else {
-        return scope.origin.is_none() && scope.through == 0 && entry.begun <= told.at;
+        // Nobody ever saw its number: any range of its origin may be its own.
+        let of = scope.origin.as_ref().is_none_or(|origin| node_of(origin) == entry.node);
+        return of && entry.begun <= told.at;
     };
     if scope.origin.as_ref().is_some_and(|origin| *origin != number.origin) {
         return false;
@@ -95,15 +97,32 @@ fn covers(told: &Told, entry: &Entry, reach: &Reach<'_>) -> bool {
     in_range && !reach.above(number).any(|order| order < told.order)
 }
 
-/// Whether a newer one of the same key came instead.
-fn superseded(listener: &Listener, entry: &Entry, ledger: &Ledger) -> bool {
-    let (Some(key), Some(number)) = (&entry.event.coalesce, &entry.number) else { return false };
-    listener.heard.iter().any(|heard| {
-        heard.number.origin == number.origin
-            && heard.number.sequence > number.sequence
-            && heard.event.coalesce.as_ref() == Some(key)
-            && heard.event.site == entry.event.site
-            && heard.event.source == entry.event.source
-            && ledger.by_id.get(&heard.event.id).is_some_and(|newer| newer.assured)
+/// Whether a newer one of the same key came instead, or was missed instead. Where nobody saw its
+/// number, newer is what was handed in later.
+fn superseded(listener: &Listener, entry: &Entry, ledger: &Ledger, reach: &Reach<'_>) -> bool {
+    let Some(key) = &entry.event.coalesce else { return false };
+    ledger.by_id.values().any(|newer| {
+        let same = newer.event.coalesce.as_ref() == Some(key)
+            && newer.event.site == entry.event.site
+            && newer.event.source == entry.event.source
+            && newer.node == entry.node;
+        let later = match (&entry.number, &newer.number) {
+            (Some(number), Some(newer)) => {
+                newer.origin == number.origin && newer.sequence > number.sequence
+            }
+            _ => newer.begun >= entry.begun && newer.event.id != entry.event.id,
+        };
+        let there = || {
+            listener.first.contains_key(&newer.event.id)
+                || listener.told.iter().any(|told| covers(told, newer, reach))
+                || ended_before(listener, newer, reach)
+        };
+        same && later && there()
     })
+}
+
+/// The subscriber was no more when this would have come.
+fn ended_before(listener: &Listener, newer: &Entry, reach: &Reach<'_>) -> bool {
+    let ahead = newer.number.as_ref().is_some_and(|number| !reach.heard_above(number));
+    listener.closed.is_some() && newer.assured && ahead
 }

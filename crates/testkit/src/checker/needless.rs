@@ -48,20 +48,25 @@ fn needless(listener: &Listener, told: &Told, nodes: &Nodes, lines: &[Line]) -> 
             (!before && times < ATTEMPTS).then(|| format!("it was rejected {times} times"))
         }
         ("unknown_token" | "unknown_name", _) => Some("it began otherwise".to_owned()),
-        _ => held(told, lines),
+        ("hole", _) => held(told, lines, None),
+        // What a node cut it cannot deliver in its place any more, whoever else holds it.
+        ("retention", _) => held(told, lines, Some(&stream.node)),
+        _ => None,
     }
 }
 
-/// Who still holds all of a range, of those that were looked at when it was told.
-fn held(told: &Told, lines: &[Line]) -> Option<String> {
+/// Who still holds all of a range, of those that were looked at when it was told; `only`: this one.
+fn held(told: &Told, lines: &[Line], only: Option<&str>) -> Option<String> {
     let origin = told.scope.origin.as_ref()?;
     let mut asked = HashSet::new();
     let after = lines.get(told.order..).unwrap_or_default().iter();
     after.filter(|line| line.at <= told.at + 1000).find_map(|line| match &line.what {
         What::Holds { node, origin: of, base, through, .. }
-            if of == origin && asked.insert(node.clone()) =>
+            if of == origin
+                && only.is_none_or(|only| only == node)
+                && asked.insert(node.clone()) =>
         {
-            let all = *base <= told.scope.from && *through >= told.scope.through;
+            let all = *base < told.scope.from && *through >= told.scope.through;
             all.then(|| format!("{node} holds it from {base} through {through}"))
         }
         _ => None,

@@ -312,10 +312,10 @@ fn p1_a_missed_for_what_is_known_or_held_is_needless() {
     run.open(1, 2, token("s9", 3), 3).missed("unknown_token", 0, 0, None);
     assert_eq!(run.verdicts(), clean(), "another node's");
     let mut run = Run::faultless();
-    run.missed("hole", 4, 6, Some(ORIGIN)).holds("web-2", 4, 6, 6);
+    run.missed("hole", 4, 6, Some(ORIGIN)).holds("web-2", 3, 6, 6);
     assert_eq!(run.verdicts(), [Verdict::MissedNeedlessly]);
     let mut run = Run::faultless();
-    run.missed("hole", 4, 6, Some(ORIGIN)).holds("web-2", 5, 6, 6);
+    run.missed("hole", 4, 6, Some(ORIGIN)).holds("web-2", 4, 6, 6);
     assert_eq!(run.verdicts(), clean(), "nobody held it");
     let mut run = Run::faultless();
     for _ in 0..5 {
