@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use evermesh_event::Planted;
 use evermesh_journal::Limits;
 use evermesh_testkit::app::publisher::Publisher;
 use evermesh_testkit::app::subscriber::{Place, Subscriber};
@@ -30,8 +31,8 @@ pub(crate) fn nodes(random: &Seeded) -> usize {
 
 /// Small, so that segments roll and readers fall behind memory within a run. In one run of three so
 /// small that coalescing and retention have to make room.
-pub(crate) fn limits(random: &Seeded) -> Limits {
-    let tight = random.once_in(3);
+pub(crate) fn limits(random: &Seeded, planted: Planted) -> Limits {
+    let tight = random.once_in(3) || planted == Planted::CoalesceUndurable;
     let segment_bytes = if tight { 16 * 1024 } else { 32 * 1024 };
     Limits {
         segment_bytes,

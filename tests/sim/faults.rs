@@ -76,12 +76,14 @@ pub(crate) enum Kind {
     Jump,
     /// A node's process is gone for a moment, and another one does not reach it when it is back.
     Flicker,
+    /// A node's disk is slow, and then its power goes: much that was seen is lost.
+    SlowPowerLoss,
     /// A node stands still, and is cut off while it does: what it reads when it goes on is old.
     StandAlone,
 }
 
 /// Each with how often it is drawn.
-const KINDS: [(Kind, u64); 14] = [
+const KINDS: [(Kind, u64); 15] = [
     (Kind::Kill, 3),
     (Kind::PowerLoss, 4),
     (Kind::Stop, 2),
@@ -95,6 +97,7 @@ const KINDS: [(Kind, u64); 14] = [
     (Kind::Slow, 3),
     (Kind::Jump, 1),
     (Kind::Flicker, 2),
+    (Kind::SlowPowerLoss, 2),
     (Kind::StandAlone, 3),
 ];
 
@@ -159,6 +162,7 @@ impl Draw<'_> {
             }
             Kind::StandAlone => self.stand_alone(node),
             Kind::Flicker => self.flicker(node),
+            Kind::SlowPowerLoss => self.slow_power_loss(node),
             Kind::Hold => self.between(Fault::Hold(a, b), Fault::Release(a, b)),
             Kind::Refuse => {
                 let refusal = self.random.one_of(&[Refusal::Failed, Refusal::NoSpace]).unwrap();
@@ -255,6 +259,16 @@ impl Draw<'_> {
             self.plan.push((from, Fault::Cut(a, b)));
             self.plan.push((until, Fault::Mend(a, b)));
         }
+    }
+
+    fn slow_power_loss(&mut self, node: usize) {
+        let (from, until) = self.times();
+        let millis = Duration::from_millis;
+        let back = (until + self.random.between(millis(50), millis(1500))).min(self.end);
+        self.plan.push((from, Fault::Slow(node, 100 + self.random.below(1900))));
+        self.plan.push((until, Fault::PowerLoss(node)));
+        self.plan.push((back, Fault::Slow(node, 0)));
+        self.plan.push((back, Fault::Start(node)));
     }
 
     fn node(&self) -> usize {

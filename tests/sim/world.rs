@@ -111,7 +111,7 @@ pub(crate) fn run(seed: u64, planted: Planted, storm: Option<Kind>) -> Outcome {
 
 impl Run<'_> {
     fn cast(&mut self, random: &Seeded, nodes: usize, planted: Planted) {
-        let limits = cast::limits(random);
+        let limits = cast::limits(random, planted);
         for node in 0..nodes {
             let peers = (0..nodes).filter(|other| *other != node).map(name).collect();
             let (disk, clock) = (MemoryDisk::new(), cast::clock(random));

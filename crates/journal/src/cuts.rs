@@ -112,9 +112,9 @@ impl Cuts {
         self.origins.iter().map(|(origin, cut)| (origin.clone(), cut.through)).collect()
     }
 
-    /// Where somebody begins who lacks what was cut of an origin above a sequence: before every mark.
-    /// Marks are offsets, and do not say which sites had something above a sequence: all of them
-    /// are named, for a wider scope is never wrong.
+    /// Where somebody begins who lacks what was cut of an origin above a sequence: before every
+    /// mark. Marks are offsets, and do not say which sites had something above a sequence: all of
+    /// them are named, for a wider scope is never wrong.
     pub(crate) fn place_of(&self, origin: &Origin, sequence: Sequence) -> Option<Offset> {
         let cut = self.origins.get(origin)?;
         (cut.through > sequence).then_some(Offset::ZERO)

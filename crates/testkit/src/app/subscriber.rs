@@ -165,7 +165,16 @@ impl Subscriber {
         say.send(v1::SubscribeRequest { message: Some(Say::Open(open)) }).await.ok()?;
         let opening = client.subscribe(ReceiverStream::new(said));
         let heard = tokio::time::timeout(CALL_DEADLINE, opening).await.ok()?.ok()?.into_inner();
-        let hearing = Hearing { is: self, stage, kept, stream, say, run: None, waits_for: None, rejected_at: Duration::ZERO };
+        let hearing = Hearing {
+            is: self,
+            stage,
+            kept,
+            stream,
+            say,
+            run: None,
+            waits_for: None,
+            rejected_at: Duration::ZERO,
+        };
         let ended = hearing.run(heard).await;
         stage.recorder().say(What::Ended { stream });
         ended
