@@ -33,12 +33,13 @@ pub(crate) fn nodes(random: &Seeded) -> usize {
 /// small that coalescing and retention have to make room.
 pub(crate) fn limits(random: &Seeded, planted: Planted) -> Limits {
     let tight = random.once_in(3) || planted == Planted::CoalesceUndurable;
-    let segment_bytes = if tight { 16 * 1024 } else { 32 * 1024 };
+    // A publish of one record asks for room of 33 KiB: a segment is not less.
+    let segment_bytes = 36 * 1024;
     Limits {
         segment_bytes,
         tail_bytes: 4 * 1024,
         unwritten_bytes_max: 1024 * 1024,
-        max_bytes: if tight { 7 * segment_bytes } else { 64 * 1024 * 1024 },
+        max_bytes: if tight { 6 * segment_bytes } else { 64 * 1024 * 1024 },
         reserve_bytes: 2 * segment_bytes,
         keep_at_least: Duration::from_millis(if tight { 1000 } else { 600_000 }),
         max_age: Duration::from_secs(if tight { 4 } else { 86_400 }),

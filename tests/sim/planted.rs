@@ -26,7 +26,7 @@ const FAULTS: [(Planted, &[Verdict], Option<Kind>); 15] = [
     (Planted::LeaseFromHearing, &[Verdict::Unsound], Some(Kind::StandAlone)),
     (Planted::LeaseInFull, &[Verdict::Unsound], Some(Kind::StandAlone)),
     (Planted::LeaseUnacknowledged, &[Verdict::Unsound], None),
-    (Planted::ForgetCursor, &[Verdict::Duplicated, Verdict::MissedNeedlessly], Some(Kind::Kill)),
+    (Planted::ForgetCursor, &[Verdict::Duplicated, Verdict::MissedNeedlessly], Some(Kind::Stop)),
     (Planted::SuspendAtStart, &[Verdict::Hasty, Verdict::Unsound], Some(Kind::Flicker)),
     (Planted::ForgetFormerStart, &[Verdict::Unsound], Some(Kind::Flicker)),
     (Planted::MissedOnReconnect, &[Verdict::MissedNeedlessly], None),

@@ -25,6 +25,9 @@ use crate::world::SimClock;
 /// How long a ping makes a member count. Half of what is usual: so more happens in a run.
 pub const LEASE: Duration = Duration::from_secs(1);
 
+/// A journal that may take less than this forces ids out before their time.
+const SMALL_BYTES: u64 = 1024 * 1024;
+
 /// What a simulated node needs.
 #[derive(Clone, Debug)]
 pub struct SimNode {
@@ -266,6 +269,7 @@ impl SimNode {
             journal: journal.origin().journal.to_string(),
             start: journal.start().id.to_string(),
             lease: u64::try_from(LEASE.as_millis()).unwrap_or_default(),
+            forgets_ids: self.limits.max_bytes < SMALL_BYTES,
         });
     }
 

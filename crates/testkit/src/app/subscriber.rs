@@ -192,12 +192,10 @@ impl Hearing<'_> {
                     self.ping().await?;
                     continue;
                 }
+                // It was replaced or cut meanwhile, and nothing says so: a new stream goes on.
+                () = tokio::time::sleep(self.left()), if self.waits_for.is_some() => return None,
                 message = heard.message() => message.ok()??.message?,
             };
-            if self.waits_for.is_some() && elapsed() > self.rejected_at + COMES_AGAIN_WITHIN {
-                // It was replaced or cut meanwhile, and nothing says so: a new stream goes on.
-                return None;
-            }
             match message {
                 Heard::Opened(opened) => self.opened(&opened)?,
                 Heard::Delivery(delivery) => self.deliver(&delivery).await?,
@@ -211,6 +209,11 @@ impl Hearing<'_> {
                 Heard::TakenOver(_) => return None,
             }
         }
+    }
+
+    /// How long what was rejected may still take.
+    fn left(&self) -> Duration {
+        (self.rejected_at + COMES_AGAIN_WITHIN).saturating_sub(elapsed())
     }
 
     fn opened(&mut self, opened: &v1::SubscribeOpened) -> Option<()> {

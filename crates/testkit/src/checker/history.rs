@@ -261,6 +261,10 @@ pub enum What {
         start: String,
         /// How long a ping makes a member count there, in milliseconds.
         lease: u64,
+        /// Its journal may be so full that ids are forced out before their time: the next start
+        /// does not know them.
+        #[serde(default)]
+        forgets_ids: bool,
     },
     /// A node's start ended.
     Stopped {

@@ -38,9 +38,10 @@ impl Ledger {
                 What::Publishing { node, events, must } => {
                     events.iter().for_each(|event| ledger.hand_in(node, event, *must, line.at));
                 }
-                What::Published { assured, taken, members, .. } => {
+                What::Published { node, assured, taken, members } => {
+                    let forgot = nodes.forgot_before(node, line.at);
                     for taken in taken {
-                        ledger.answered(taken, *assured, found);
+                        ledger.answered(taken, *assured, forgot, found);
                         if let Some(number) = &taken.number {
                             let rest = lines.get(order..).unwrap_or_default();
                             overstated(number, members, line.at, rest, found);
@@ -70,7 +71,7 @@ impl Ledger {
         });
     }
 
-    fn answered(&mut self, taken: &Taken, assured: Sure, found: &mut Findings) {
+    fn answered(&mut self, taken: &Taken, assured: Sure, forgot: bool, found: &mut Findings) {
         if let Some(number) = &taken.number {
             self.number(number, &taken.id, found);
         }
@@ -83,7 +84,9 @@ impl Ledger {
         }
         entry.assured = true;
         match (&entry.number, &taken.number) {
-            (Some(first), Some(second)) if first.origin == second.origin && first != second => {
+            (Some(first), Some(second))
+                if first.origin == second.origin && first != second && !forgot =>
+            {
                 let text = format!("{} was assured as {first:?} and as {second:?}", taken.id);
                 found.fault(Verdict::Renumbered, text);
             }
@@ -119,7 +122,7 @@ impl Ledger {
         let assured = entry.number.as_ref().filter(|assured| {
             assured.origin == number.origin && assured.sequence < number.sequence
         });
-        if twice || assured.is_some() {
+        if (twice || assured.is_some()) && !nodes.forgot_before(node, at) {
             let text = format!("{} was heard at {at} as {:?}", event.id, entry.numbers);
             found.fault(Verdict::Renumbered, text);
         }

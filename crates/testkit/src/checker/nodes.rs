@@ -12,6 +12,7 @@ pub(super) struct Start {
     pub(super) ended: Option<(u64, End)>,
     began: u64,
     lease: u64,
+    forgets_ids: bool,
 }
 
 /// The starts of each node, in order.
@@ -23,9 +24,10 @@ impl Nodes {
         let mut nodes = Self::default();
         for line in lines {
             match &line.what {
-                What::Started { node, journal, start, lease } => {
+                What::Started { node, journal, start, lease, forgets_ids } => {
                     let (journal, start, began) = (journal.clone(), start.clone(), line.at);
-                    let start = Start { journal, start, ended: None, began, lease: *lease };
+                    let (lease, forgets_ids) = (*lease, *forgets_ids);
+                    let start = Start { journal, start, ended: None, began, lease, forgets_ids };
                     nodes.0.entry(node.clone()).or_default().push(start);
                 }
                 What::Stopped { node, how } => {
@@ -57,6 +59,12 @@ impl Nodes {
         last.is_some_and(|last| at < last.began + last.lease)
     }
 
+    /// Whether a start ended before a time that may have forgotten ids.
+    pub(super) fn forgot_before(&self, node: &str, at: u64) -> bool {
+        let ended = |start: &Start| start.ended.is_some_and(|(ended, _)| ended <= at);
+        self.starts(node).iter().any(|start| start.forgets_ids && ended(start))
+    }
+
     /// Whether a start ended by closing its journal.
     pub(super) fn closed(&self, node: &str, start: &str) -> bool {
         let known = self.starts(node).iter().find(|known| known.start == start);
@@ -75,6 +83,6 @@ impl Nodes {
     }
 }
 
-/// How long a node may take to store the cursor of a durable name: it does so at least every 50 ms,
-/// and a simulated disk may take a few times as long for it.
-const STORED_AFTER_MS: u64 = 1000;
+/// How long a node may take to store the cursor of a durable name: it does so in the next turn but
+/// one, and a simulated disk may take 2 s for each.
+const STORED_AFTER_MS: u64 = 4500;

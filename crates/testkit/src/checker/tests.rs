@@ -44,7 +44,8 @@ impl Run {
 
     fn started(&mut self, start: &str) -> &mut Self {
         let (node, journal, start) = ("web-1".into(), "j1".into(), start.into());
-        self.say(What::Started { node, journal, start, lease: 1000 })
+        let forgets_ids = false;
+        self.say(What::Started { node, journal, start, lease: 1000, forgets_ids })
     }
 
     fn open(&mut self, subscription: u32, stream: u32, from: Begin, offset: u64) -> &mut Self {
