@@ -78,13 +78,6 @@ pub enum Error {
         /// What the database said.
         reason: String,
     },
-    /// A record that was durable is not what was written.
-    #[error(
-        "{0}. Nothing was changed or left out. Restore the file from a copy, or move the whole \
-        directory away and start \
-         with an empty one: the other members still hold what they received"
-    )]
-    Damaged(Damage),
     /// Written by a version that this one does not know.
     #[error(
         "{file} has format version {version}, this evermesh reads version {known}; use the \
@@ -175,7 +168,9 @@ pub enum AppendError {
 #[non_exhaustive]
 pub enum ReadError {
     /// A record is not what was written. Asking again reads it again.
-    #[error("{0}; it was not delivered. Restart with a restored file, or with an empty directory")]
+    #[error(
+        "{0}; it was not delivered. Restart the node: it tells in its place what may be missed"
+    )]
     Damaged(Damage),
     /// The disk refused.
     #[error("{file}: cannot be read: {reason}")]

@@ -57,8 +57,8 @@ impl Journal {
     /// epoch and start id are on the disk.
     ///
     /// # Errors
-    /// If another process owns the directory, the disk refuses, or a record that was durable is
-    /// damaged.
+    /// If another process owns the directory, the disk refuses, or something in it is of a version
+    /// that is not known. What is damaged is passed over and told.
     pub fn open(options: Options) -> Result<(Self, Writer), Error> {
         Self::open_planted(options, Planted::Nothing)
     }

@@ -81,7 +81,7 @@ fn check(written: &Written, place: &Path, what: &str, outcomes: &mut Outcomes) {
     let opened = Journal::open(written.world.options_on(storage));
     let (journal, _writer) = match opened {
         Ok(opened) => opened,
-        Err(Error::Damaged(_) | Error::State { .. } | Error::Version { .. }) => {
+        Err(Error::State { .. } | Error::Version { .. }) => {
             outcomes.refused += 1;
             return;
         }
