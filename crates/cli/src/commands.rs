@@ -9,7 +9,9 @@ mod completions;
 mod demo;
 mod drill;
 mod fence;
+mod forget;
 mod health;
+mod leave;
 mod letters;
 mod man;
 mod names;
@@ -30,6 +32,8 @@ pub(crate) enum Command {
     Publish(publish::Args),
     Subscribe(subscribe::Args),
     Fence(fence::Args),
+    Forget(forget::Args),
+    Leave(leave::Args),
     Letters(letters::Args),
     Names(names::Args),
     Status(status::Args),
@@ -51,6 +55,8 @@ impl Command {
             Self::Publish(args) => publish::run(args, output).await,
             Self::Subscribe(args) => subscribe::run(args, output).await,
             Self::Fence(args) => fence::run(args, output).await,
+            Self::Forget(args) => forget::run(args, output).await,
+            Self::Leave(args) => leave::run(args, output).await,
             Self::Letters(args) => letters::run(args, output).await,
             Self::Names(args) => names::run(args, output).await,
             Self::Status(args) => status::run(args, output).await,

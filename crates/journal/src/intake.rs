@@ -8,7 +8,7 @@ pub(crate) mod numbering;
 
 use std::sync::{Arc, MutexGuard};
 
-use evermesh_event::{Block, Offset, Origin, Sequence, ValidEvent};
+use evermesh_event::{Block, NodeName, Offset, Origin, Sequence, ValidEvent};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::AppendError;
@@ -150,6 +150,28 @@ impl Journal {
         let met = Ok(numbering.meet(shared, origin));
         settle(shared, numbering, permit, &met);
         met.map(drop)
+    }
+
+    /// Whether something of a member that left may be missed that nobody here was told of.
+    #[must_use]
+    pub fn may_lack_of(&self, node: &NodeName) -> bool {
+        !self.shared().numbering().untold(self.shared(), node).is_empty()
+    }
+
+    /// What nobody has of a member that left is missed from here on; and with that it is settled.
+    ///
+    /// # Errors
+    /// If the journal is full, failed, closed or out of numbers.
+    pub async fn depart(&self, node: &NodeName) -> Result<(), AppendError> {
+        let shared = self.shared();
+        let permit = enter(shared, ROOM_UNIT_BYTES).await?;
+        let mut numbering = shared.numbering();
+        running(shared)?;
+        let told = Ok(numbering.depart(shared, node));
+        let at = numbering.head();
+        settle(shared, numbering, permit, &told);
+        self.settled(node, at);
+        told.map(drop)
     }
 
     /// Stores that a scope may be lost, and steps over it where it names a range of another origin.

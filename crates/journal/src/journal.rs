@@ -18,7 +18,7 @@ use crate::leases::Leases;
 use crate::members::KnownMember;
 use crate::producers::{self, Highest};
 use crate::reader::Reader;
-use crate::shared::{Durable, Shared, Stage};
+use crate::shared::{Durable, Leaving, Shared, Stage};
 use crate::starts::{SeenStart, SeenStarts};
 use crate::status::Status;
 
@@ -302,6 +302,39 @@ impl Journal {
     #[must_use]
     pub fn is_renewed(&self) -> bool {
         self.0.renewal.get().is_some()
+    }
+
+    /// Stores that this node leaves the mesh for good: under this journal id nothing is numbered
+    /// after this start. Returns once that is on the disk, and everybody may be told.
+    ///
+    /// # Errors
+    /// If the journal had failed or fails now.
+    pub async fn leave(&self) -> Result<(), Error> {
+        let ended = || {
+            Error::Failed(Failure {
+                place: self.0.storage.place(),
+                what: "store that this node leaves",
+                reason: "the journal had ended".into(),
+            })
+        };
+        let (mut leaving, mut stage) = (self.0.leaving.subscribe(), self.0.stage.subscribe());
+        self.0.roster.leaves();
+        self.0.leaving.send_replace(Leaving::Asked);
+        self.0.bell.ring();
+        tokio::select! {
+            stored = leaving.wait_for(|leaving| *leaving == Leaving::Stored) => {
+                stored.map(drop).map_err(|_| ended())
+            }
+            _ = stage.wait_for(|stage| matches!(stage, Stage::Closed | Stage::Failed)) => {
+                Err(ended())
+            }
+        }
+    }
+
+    /// This node leaves the mesh for good, and that is stored.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        *self.0.leaving.borrow() == Leaving::Stored
     }
 
     /// How the journal is.

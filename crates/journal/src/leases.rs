@@ -58,6 +58,9 @@ pub struct Heard {
     /// The head when the lease began, without a gap since: nobody may be granted it who has not
     /// acknowledged this.
     pub since: Sequence,
+    /// It ended in order, with this as its last word, and was not dialled since: it numbers nothing
+    /// until somebody could know.
+    pub goodbye: Option<Sequence>,
 }
 
 impl Heard {
@@ -72,7 +75,40 @@ impl Heard {
         });
         let since = held.map_or(echo.head, |held| held.since);
         let until = held.map_or(until, |held| until.max(held.until));
-        Self { echo, until, since }
+        // Nothing but a hello takes back a goodbye: this echo was on its way.
+        let goodbye = before.filter(|held| held.echo.origin == echo.origin);
+        let goodbye = goodbye.and_then(|held| held.goodbye);
+        Self { echo, until, since, goodbye }
+    }
+
+    /// What a goodbye makes of what was known of the member. `head`: its last word.
+    #[must_use]
+    pub fn after_goodbye(before: Option<&Self>, origin: Origin, head: Sequence) -> Self {
+        let same = before.filter(|held| held.echo.origin == origin).cloned();
+        let mut held = same.unwrap_or_else(|| {
+            let echo = Echo { origin, pinged: Duration::ZERO, head, durable_head: head };
+            Self { echo, until: Duration::ZERO, since: head, goodbye: None }
+        });
+        held.goodbye = Some(head);
+        held
+    }
+
+    /// This node is about to say hello to the member: it may run again. From here a lease runs, as
+    /// from a ping: until now it numbered nothing that could be fenced without this node.
+    #[must_use]
+    pub fn after_hello(mut self, lease: Duration, now: Duration) -> Self {
+        if let Some(head) = self.goodbye.take() {
+            self.until = self.until.max(now + lease);
+            self.since = self.since.max(head);
+        }
+        self
+    }
+
+    /// What may be passed on while the member is away in order: everything, to who acknowledged its
+    /// last word. `stored`: through where its events are on this node's disk.
+    #[must_use]
+    pub fn spares(&self, through: Sequence, stored: Sequence) -> bool {
+        self.goodbye.is_some_and(|head| through >= head && stored >= head)
     }
 
     /// What may be passed on to a subscription that acknowledged the member's events through here.
@@ -107,6 +143,23 @@ impl Leases {
         heard.insert(member.to_owned(), after);
         drop(heard);
         self.0.version.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    /// A member ended in order.
+    pub fn goodbye(&self, member: &str, origin: Origin, head: Sequence) {
+        let mut heard = self.heard();
+        if heard.len() >= MEMBERS_MAX && !heard.contains_key(member) {
+            return;
+        }
+        let after = Heard::after_goodbye(heard.get(member), origin, head);
+        heard.insert(member.to_owned(), after);
+    }
+
+    /// This node says hello to a member now.
+    pub fn hello(&self, member: &str, lease: Duration, now: Duration) {
+        if let Some(held) = self.heard().get_mut(member) {
+            *held = held.clone().after_hello(lease, now);
+        }
     }
 
     /// Every member that was heard in this start, by name.
@@ -168,5 +221,27 @@ mod tests {
         leases.echoed("web-2", echo(3, 11), LEASE, secs(4));
         let held = leases.snapshot()["web-2"].clone();
         assert_eq!((held.until, held.since), (secs(5), Sequence::from_u64(11)), "a new lease");
+    }
+
+    #[test]
+    fn p9_a_member_that_said_goodbye_is_trusted_until_hello_by_who_acknowledged_its_last_word() {
+        let leases = Leases::default();
+        let (secs, at) = (Duration::from_secs, Sequence::from_u64);
+        leases.echoed("web-2", echo(1, 5), LEASE, secs(1));
+        leases.goodbye("web-2", echo(1, 5).origin, at(9));
+        let held = leases.snapshot()["web-2"].clone();
+        assert!(held.spares(at(9), at(9)));
+        assert!(!held.spares(at(8), at(9)), "its last word is not acknowledged");
+        assert!(!held.spares(at(9), at(8)), "nor on the disk");
+        leases.hello("web-2", LEASE, secs(60));
+        let held = leases.snapshot()["web-2"].clone();
+        assert!(!held.spares(at(9), at(9)), "it may run again");
+        assert_eq!(
+            (held.remains(at(9), secs(61)), held.remains(at(8), secs(61))),
+            (secs(1), secs(0))
+        );
+        leases.hello("web-2", LEASE, secs(62));
+        let held = leases.snapshot()["web-2"].clone();
+        assert_eq!(held.remains(at(9), secs(62)), Duration::ZERO, "a second hello spares nothing");
     }
 }

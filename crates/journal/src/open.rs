@@ -24,8 +24,9 @@ use crate::members::Members;
 use crate::names::Names;
 use crate::producers::Producers;
 use crate::recover::{Expected, Recovered, Window, recover};
+use crate::roster::{Roster, Row};
 use crate::segment::{HEADER_BYTES, Header};
-use crate::shared::{Bell, Durable, Shared, Stage};
+use crate::shared::{Bell, Durable, Leaving, Shared, Stage};
 use crate::space::Space;
 use crate::starts::{SeenStart, Starts};
 use crate::state::{FormerStart, Past, State};
@@ -198,6 +199,8 @@ fn bind(options: &Options, past: &Past) -> Result<Origin, Error> {
     if let Some((node, journal)) = &past.bound {
         if past.renewal.is_some() {
             tracing::warn!(%node, "the journal gets a new id, and its past is served as received");
+        } else if past.left {
+            tracing::info!(%node, "this node had left the mesh: it joins anew, with a new journal id");
         } else if *node == options.node {
             return Ok(Origin { node: node.clone(), journal: *journal });
         } else {
@@ -275,6 +278,14 @@ fn own_starts(former: &[FormerStart], origin: &Origin, start: Start) -> Vec<Seen
     own
 }
 
+/// Who is a member. A node that had left is another one for those who heard it.
+fn roster(own: &Origin, mut rows: Vec<(NodeName, Row)>, left: bool) -> Roster {
+    for (_, row) in rows.iter_mut().filter(|(name, _)| left && *name == own.node) {
+        row.listed.incarnation += 1;
+    }
+    Roster::new(own.node.clone(), rows)
+}
+
 #[expect(clippy::too_many_arguments, reason = "the parts of a journal, put together in one place")]
 fn assemble(
     options: &Options,
@@ -292,6 +303,7 @@ fn assemble(
     let newest = catalog.newest().map(|segment| (segment.end, segment.length));
     let mut seen = past.seen;
     seen.insert(origin.clone(), own_starts(&former, &origin, start));
+    let roster = roster(&origin, past.roster, past.left);
     let (window, window_lead) = window.into_parts();
     let numbering = Numbering {
         origin: origin.clone(),
@@ -340,6 +352,8 @@ fn assemble(
         leases: Leases::default(),
         letters: Mutex::new(Letters::new(past.letters)),
         members: Mutex::new(Members::new(past.members)),
+        roster,
+        leaving: watch::Sender::new(Leaving::No),
         syncs: 0.into(),
         renewal: OnceLock::new(),
         limits,

@@ -23,6 +23,7 @@ use crate::limits::Limits;
 use crate::members::Members;
 use crate::names::Names;
 use crate::needs::Needs;
+use crate::roster::Roster;
 use crate::segment::Catalog;
 use crate::starts::Starts;
 use crate::state::FormerStart;
@@ -49,6 +50,16 @@ pub(crate) enum Stage {
     Closing,
     Closed,
     Failed,
+}
+
+/// Whether this node leaves the mesh for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    No,
+    /// To be stored.
+    Asked,
+    /// Now everybody may be told.
+    Stored,
 }
 
 /// One journal.
@@ -89,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) names: Mutex<Names>,
     pub(crate) letters: Mutex<Letters>,
     pub(crate) members: Mutex<Members>,
+    pub(crate) roster: Roster,
+    pub(crate) leaving: watch::Sender<Leaving>,
     pub(crate) syncs: AtomicU64,
     /// Why this journal must go on under another id.
     pub(crate) renewal: OnceLock<String>,

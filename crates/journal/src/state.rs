@@ -16,12 +16,14 @@ use crate::letters::Letter;
 use crate::members::KnownMember;
 use crate::names::Name;
 use crate::producers::Highest;
+use crate::roster::Row;
 use crate::starts::{SeenStart, SeenStarts};
 use crate::storage::Storage;
 
 mod check;
 mod cuts;
 mod places;
+mod roster;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Epoch → this node's own start.
@@ -37,6 +39,8 @@ const JOURNAL_KEY: &str = "journal";
 const RENEWAL_KEY: &str = "renewal";
 /// The former journal id, until it is stored that its events may be lost.
 const UNTOLD_KEY: &str = "untold";
+/// This node left the mesh: the next start takes a new journal id and is a new incarnation.
+const LEFT_KEY: &str = "left";
 const VERSION: u32 = 1;
 /// With which a complete database file begins: the database writes it last.
 const MAGIC: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
@@ -80,6 +84,9 @@ pub(crate) struct Past {
     pub(crate) cuts: Cuts,
     /// Counters of producers, as far as their records were cut.
     pub(crate) producers: BTreeMap<String, Highest>,
+    pub(crate) roster: Vec<(NodeName, Row)>,
+    /// The former start left the mesh for good.
+    pub(crate) left: bool,
 }
 
 /// The open database.
@@ -137,7 +144,8 @@ impl State {
             (None, former) => Some(decode_origin(&former)?),
         };
         let bound = Some((node, journal));
-        let mut past = Past { bound, renewal, untold, ..Past::default() };
+        let left = !value(LEFT_KEY)?.is_empty();
+        let mut past = Past { bound, renewal, untold, left, ..Past::default() };
         for row in read.open_table(STARTS)?.iter()? {
             let (epoch, value) = row?;
             past.starts.push(FormerStart::decode(epoch.value(), value.value())?);
@@ -162,6 +170,7 @@ impl State {
         }
         (past.names, past.letters) = places::load(&read)?;
         (past.cuts, past.producers) = cuts::load(&read)?;
+        past.roster = roster::load(&read)?;
         Ok(past)
     }
 
@@ -204,6 +213,7 @@ impl State {
                 meta.insert(NODE_KEY, origin.node.as_str().as_bytes())?;
                 meta.insert(JOURNAL_KEY, origin.journal.as_bytes().as_slice())?;
                 meta.remove(RENEWAL_KEY)?;
+                meta.remove(LEFT_KEY)?;
                 if let Some(untold) = untold {
                     meta.insert(UNTOLD_KEY, encode_origin(untold).as_slice())?;
                 }
@@ -227,6 +237,16 @@ impl State {
         let store = || -> Result<(), Trouble> {
             let write = self.database.begin_write()?;
             write.open_table(META)?.insert(RENEWAL_KEY, why.as_bytes())?;
+            Ok(write.commit()?)
+        };
+        store().map_err(Trouble::into_reason)
+    }
+
+    /// Stores that this node leaves the mesh: before anybody is told.
+    pub(crate) fn store_left(&self) -> Result<(), String> {
+        let store = || -> Result<(), Trouble> {
+            let write = self.database.begin_write()?;
+            write.open_table(META)?.insert(LEFT_KEY, [1].as_slice())?;
             Ok(write.commit()?)
         };
         store().map_err(Trouble::into_reason)

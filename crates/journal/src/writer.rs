@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use evermesh_event::world::Random;
-use evermesh_event::{Offset, Planted, Sequence};
+use evermesh_event::{NodeName, Offset, Origin, Planted, Sequence};
 
 use crate::cuts::Cuts;
 use crate::error::Failure;
@@ -18,8 +18,10 @@ use crate::intake::numbering::Pending;
 use crate::producers::Highest;
 use crate::record::format;
 use crate::retain::Retain;
+use crate::roster::Row;
 use crate::segment::{HEADER_BYTES, Header, Noted, Segment};
-use crate::shared::{Durable, Shared, Stage};
+use crate::shared::{Durable, Leaving, Shared, Stage};
+use crate::starts::SeenStart;
 use crate::state::State;
 use crate::storage::{Held, SegmentFile};
 
@@ -60,6 +62,13 @@ pub(crate) struct Newest {
     pub(crate) marker: u32,
     /// Where the buffer goes.
     pub(crate) position: u64,
+}
+
+/// What is known of other nodes and not stored yet.
+#[derive(Debug)]
+struct News {
+    seen: Vec<(Origin, Vec<SeenStart>)>,
+    roster: Vec<(NodeName, Option<Row>)>,
 }
 
 #[derive(Debug)]
@@ -125,9 +134,10 @@ impl Writer {
         if let Some(why) = self.shared.renewal.get().cloned() {
             return Err(self.renew(why));
         }
-        let batch = std::mem::take(&mut self.shared.numbering().queue);
+        let (batch, news) = self.take();
         let records = batch.len();
-        let done = self.commit(batch).and_then(|()| self.store_places());
+        let done = self.commit(batch, &news).and_then(|()| self.store_members(&news));
+        let done = done.and_then(|()| self.store_places());
         let done = done.and_then(|()| self.retain());
         let done = done.and_then(|()| self.end_if_closing());
         match done {
@@ -137,6 +147,15 @@ impl Writer {
             }
             Err(failure) => Err(self.fail(failure)),
         }
+    }
+
+    /// What waits. Together under one lock: what is known because a record was shown before is never
+    /// stored before that record, and what a record rests on never after it.
+    fn take(&self) -> (Vec<Pending>, News) {
+        let mut numbering = self.shared.numbering();
+        let batch = std::mem::take(&mut numbering.queue);
+        let seen = if batch.is_empty() { Vec::new() } else { self.shared.starts().take_dirty() };
+        (batch, News { seen, roster: self.shared.roster.take_dirty() })
     }
 
     /// Turns as a task, for a simulation whose disk does not block: returns when the journal is
@@ -177,7 +196,7 @@ impl Writer {
         self.fail(failure)
     }
 
-    fn commit(&mut self, batch: Vec<Pending>) -> Result<(), Failure> {
+    fn commit(&mut self, batch: Vec<Pending>, news: &News) -> Result<(), Failure> {
         if batch.is_empty() {
             self.refresh_space();
             return Ok(());
@@ -193,7 +212,8 @@ impl Writer {
         self.sync()?;
         // Behind the records: who is told that a name has another journal is told before that is
         // known for the next start.
-        self.store_starts()?;
+        self.store_starts(&news.seen)?;
+        self.store_addresses(false)?;
         self.store_told()?;
         self.refresh_space();
         Ok(())
@@ -313,13 +333,25 @@ impl Writer {
         self.shared.room.add_permits(units);
     }
 
-    fn store_starts(&mut self) -> Result<(), Failure> {
-        let dirty = self.shared.starts().take_dirty();
-        if let (false, Some(state)) = (dirty.is_empty(), &self.state) {
-            let stored = state.store_starts(&dirty);
-            stored.map_err(|error| self.failed("store the starts of members", error))?;
+    fn store_starts(&mut self, seen: &[(Origin, Vec<SeenStart>)]) -> Result<(), Failure> {
+        let Some(state) = self.state.as_ref().filter(|_| !seen.is_empty()) else { return Ok(()) };
+        let stored = state.store_starts(seen);
+        stored.map_err(|error| self.failed("store the starts of members", error))
+    }
+
+    /// Who is a member, and that this node is none any more.
+    fn store_members(&mut self, news: &News) -> Result<(), Failure> {
+        let Some(state) = &self.state else { return Ok(()) };
+        if !news.roster.is_empty() {
+            let stored = state.store_roster(&news.roster);
+            stored.map_err(|error| self.failed("store who is a member", error))?;
         }
-        self.store_members(false)
+        if *self.shared.leaving.borrow() == Leaving::Asked {
+            let stored = state.store_left();
+            stored.map_err(|error| self.failed("store that this node leaves", error))?;
+            self.shared.leaving.send_replace(Leaving::Stored);
+        }
+        Ok(())
     }
 
     pub(crate) fn store_cuts(
@@ -332,7 +364,7 @@ impl Writer {
         stored.map_err(|error| self.failed("store what is cut", error))
     }
 
-    fn store_members(&mut self, end: bool) -> Result<(), Failure> {
+    fn store_addresses(&mut self, end: bool) -> Result<(), Failure> {
         let members = self.shared.members().take(&self.shared.cursors, end);
         if let (Some(members), Some(state)) = (members, &self.state) {
             let stored = state.store_members(&members);
@@ -371,10 +403,13 @@ impl Writer {
         if self.shared.stage() != Stage::Closing || !self.idle() {
             return Ok(false);
         }
-        self.store_starts()?;
+        let seen = self.shared.starts().take_dirty();
+        let news = News { seen, roster: self.shared.roster.take_dirty() };
+        self.store_starts(&news.seen)?;
+        self.store_members(&news)?;
         self.places_stored = Duration::ZERO;
         self.store_places()?;
-        self.store_members(true)?;
+        self.store_addresses(true)?;
         let durable = *self.shared.durable.borrow();
         if let Some(state) = self.state.take() {
             let stored = state.store_end(

@@ -87,7 +87,10 @@ impl Goal {
             presence: Presence::Expected,
         });
         let needed: Vec<_> = self.sites.iter().map(|(site, at)| (site.as_str(), *at)).collect();
-        assurance::applied(&needed, &members)
+        let mut judgement = assurance::applied(&needed, &members);
+        // Whoever heard this node's goodbye may trust its cache without asking it.
+        judgement.done &= !local.drain.is_cancelled();
+        judgement
     }
 
     /// Waits until the goal is reached, or until the deadline: what is assured then, with how long
@@ -110,8 +113,13 @@ impl Goal {
             if look.assured >= self.until {
                 return Ok((look.assured, took.states(look.members)));
             }
-            let changed = changes.next(local, self.until);
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+            let ended = tokio::select! {
+                () = changes.next(local, self.until) => false,
+                () = tokio::time::sleep_until(deadline) => true,
+                // It is about to end, and will never be done here.
+                () = local.drain.cancelled(), if self.until == Assurance::Applied => true,
+            };
+            if ended {
                 return Ok((look.assured, took.states(look.members)));
             }
         }

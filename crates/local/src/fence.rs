@@ -60,9 +60,8 @@ pub(crate) async fn fence(
         sites: BTreeMap::from([(token.site, token.sequence)]),
         replicas: 0,
     };
-    let (_, members) = goal.reach(local, deadline).await?;
-    let done = members.iter().all(|member| member.standing() != MemberStanding::Pending);
-    Ok(v1::FenceResponse { done, members })
+    let (assured, members) = goal.reach(local, deadline).await?;
+    Ok(v1::FenceResponse { done: assured == v1::Assurance::Applied, members })
 }
 
 /// Has this node received it, and has every subscription of the site here acknowledged it?

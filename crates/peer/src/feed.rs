@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use crate::peers::Shared;
-use crate::starts;
+use crate::{lists, starts};
 
 mod positions;
 
@@ -95,6 +95,13 @@ async fn run(
         let message = "this node's journal was restored from a copy; it begins a new one";
         return Err(Refusal::new(Code::Unavailable, "JOURNAL_FAILED", message).because(why));
     }
+    shared.members.told(name, &lists::read(&hello.members), shared.parts.clock.boot());
+    if shared.members.has_left(name) {
+        // The welcome says so: it comes back as another incarnation.
+        let message = Some(Message::Welcome(welcome(shared)));
+        let _ = answers.send(Ok(v1::PullResponse { message })).await;
+        return Err(left(name));
+    }
     let taken_over = shared.members.begin_feed(name).ok_or_else(|| {
         let message = "this node knows as many members as it can";
         Refusal::new(Code::ResourceExhausted, "TOO_MANY_MEMBERS", message)
@@ -146,7 +153,7 @@ impl<'a> Feed<'a> {
     ) -> Result<(), Refusal> {
         let journal = &self.shared.parts.journal;
         let mut durable = journal.durable();
-        self.ready.push_back(Message::Welcome(self.welcome()));
+        self.ready.push_back(Message::Welcome(welcome(self.shared)));
         loop {
             let goodbye = self.shared.goodbye.is_cancelled();
             let sent = self.ready.is_empty();
@@ -157,6 +164,9 @@ impl<'a> Feed<'a> {
             tokio::select! {
                 biased;
                 () = taken_over.cancelled() => {
+                    if self.shared.members.has_left(self.name) {
+                        return Err(left(self.name));
+                    }
                     let message = format!("a newer link of {} took over", self.name);
                     return Err(Refusal::new(Code::Aborted, "TAKEN_OVER", message));
                 }
@@ -179,22 +189,6 @@ impl<'a> Feed<'a> {
                     Err(error) => return Err(unreadable(&error)),
                 },
             }
-        }
-    }
-
-    fn welcome(&self) -> v1::Welcome {
-        let (parts, members) = (&self.shared.parts, self.shared.members.known());
-        let address = |(name, address): (Option<NodeName>, String)| v1::MemberAddress {
-            node: name.map(|name| name.to_string()).unwrap_or_default(),
-            address,
-        };
-        v1::Welcome {
-            node: parts.node.to_string(),
-            journal: Bytes::copy_from_slice(parts.journal.origin().journal.as_bytes()),
-            start: Bytes::copy_from_slice(parts.journal.start().id.as_bytes()),
-            version: VERSION,
-            frontier: starts::of_journal(&parts.journal),
-            members: members.into_iter().map(address).collect(),
         }
     }
 
@@ -284,12 +278,42 @@ impl<'a> Feed<'a> {
                 }
             }
         }
-        let head = self.shared.parts.journal.durable().borrow().own.as_u64();
-        let message = Some(Message::Goodbye(v1::Goodbye { head, r#final: false }));
+        let (head, leaves) = (self.last_word().await, self.shared.parts.journal.is_left());
+        let goodbye = v1::Goodbye { head: head.as_u64(), r#final: leaves, leaves };
+        let message = Some(Message::Goodbye(goodbye));
         // Whoever is gone needs no goodbye.
         let _ = answers.send(Ok(v1::PullResponse { message })).await;
         Ok(())
     }
+
+    /// What this start numbered last, on the disk: whoever is there lacks nothing of it.
+    async fn last_word(&self) -> Sequence {
+        let journal = &self.shared.parts.journal;
+        let mut durable = journal.durable();
+        let head = journal.own_head();
+        // If the disk failed, what is durable is all that anybody was assured of.
+        let _ = durable.wait_for(|durable| durable.own >= head || durable.failed).await;
+        let own = durable.borrow().own;
+        own
+    }
+}
+
+fn welcome(shared: &Shared) -> v1::Welcome {
+    let parts = &shared.parts;
+    v1::Welcome {
+        node: parts.node.to_string(),
+        journal: Bytes::copy_from_slice(parts.journal.origin().journal.as_bytes()),
+        start: Bytes::copy_from_slice(parts.journal.start().id.as_bytes()),
+        version: VERSION,
+        frontier: starts::of_journal(&parts.journal),
+        members: lists::of_journal(&parts.journal),
+    }
+}
+
+/// Who left, as far as is known here, is served again once it comes back as another incarnation.
+fn left(name: &NodeName) -> Refusal {
+    let message = format!("{name} left this mesh, or was forgotten; it joins anew by itself");
+    Refusal::new(Code::FailedPrecondition, "MEMBER_LEFT", message)
 }
 
 /// More sites than are kept become all of them: then more is waited for, never less.

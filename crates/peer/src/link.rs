@@ -29,7 +29,7 @@ use crate::backoff::Backoff;
 use crate::dial::{Dialled, Io};
 use crate::feed::VERSION;
 use crate::peers::Shared;
-use crate::{ping, starts};
+use crate::{lists, ping, starts};
 
 /// How long a peer may take to welcome.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
@@ -73,6 +73,9 @@ async fn once(shared: &Arc<Shared>, address: &str, backoff: &mut Backoff) -> Str
     };
     if name == shared.parts.node {
         return format!("{address} is this node itself; remove it from [mesh] peers");
+    }
+    if let Err(trouble) = shared.members.hold(address, &name) {
+        return trouble;
     }
     let client = match connect(io).await {
         Ok(channel) => MeshServiceClient::new(channel)
@@ -148,6 +151,8 @@ impl<'a> Link<'a> {
         let hello = v1::PullRequest { message: Some(Message::Hello(hello(shared))) };
         // Hello is in the stream before the call: some servers answer only then.
         requests.try_send(hello).map_err(|_| "hello found no place".to_owned())?;
+        let now = shared.parts.clock.boot();
+        shared.parts.journal.leases().hello(name.as_str(), shared.parts.lease, now);
         let opening = async {
             let mut said = client.pull(ReceiverStream::new(stream)).await?.into_inner();
             let first = said.message().await?;
@@ -174,6 +179,10 @@ impl<'a> Link<'a> {
             JournalId::from_slice(&welcome.journal).map_err(|e| format!("{name}: {e}"))?;
         let origin = Origin { node: name.clone(), journal };
         let own = &shared.parts.journal;
+        shared.members.told(name, &lists::read(&welcome.members), shared.parts.clock.boot());
+        if shared.members.has_left(name) {
+            return Err(format!("{name} has left, or was forgotten, and did not come back yet"));
+        }
         if let Some(why) = starts::disowned(own, &welcome.frontier) {
             own.renew(format!("{name} knows of this node that {why}"));
             return Err(format!("{name} knows that this node's journal was restored from a copy"));
@@ -182,6 +191,7 @@ impl<'a> Link<'a> {
             let met = own.meet(&met).await;
             met.map_err(|error| format!("{name} is not pulled from for now: {error}"))?;
         }
+        own.journal_lives(&origin);
         starts::note(own, &origin, &welcome.frontier);
         let link = Self {
             shared,
@@ -305,10 +315,26 @@ impl<'a> Link<'a> {
                 Ok(())
             }
             Some(Heard::Missed(range)) => self.lacks(&range),
-            Some(Heard::Goodbye(_)) => Err("said goodbye".into()),
+            Some(Heard::Goodbye(goodbye)) => Err(self.goodbye(&goodbye)),
             // Nothing that this version knows.
             Some(Heard::Welcome(_)) | None => Ok(()),
         }
+    }
+
+    /// The peer ends its run, its journal or its life in this mesh.
+    fn goodbye(&self, goodbye: &v1::Goodbye) -> String {
+        let journal = &self.shared.parts.journal;
+        let head = Sequence::from_u64(goodbye.head);
+        journal.leases().goodbye(self.name.as_str(), self.origin.clone(), head);
+        if goodbye.r#final {
+            journal.journal_ended(&self.origin, head);
+        }
+        if goodbye.leaves {
+            journal.forget_member(&self.name);
+            self.shared.members.reconcile(self.shared.parts.clock.boot());
+            return "left the mesh".into();
+        }
+        "said goodbye".into()
     }
 
     async fn take(&self, encoded: Bytes, arrived: SystemTime) -> Result<(), String> {
@@ -384,10 +410,6 @@ impl<'a> Link<'a> {
 
 fn hello(shared: &Shared) -> v1::Hello {
     let parts = &shared.parts;
-    let address = |(name, address): (Option<NodeName>, String)| v1::MemberAddress {
-        node: name.map(|name| name.to_string()).unwrap_or_default(),
-        address,
-    };
     v1::Hello {
         node: parts.node.to_string(),
         journal: Bytes::copy_from_slice(parts.journal.origin().journal.as_bytes()),
@@ -395,6 +417,6 @@ fn hello(shared: &Shared) -> v1::Hello {
         version: VERSION,
         frontier: starts::of_journal(&parts.journal),
         credit_bytes: parts.credit_bytes,
-        members: shared.members.known().into_iter().map(address).collect(),
+        members: lists::of_journal(&parts.journal),
     }
 }

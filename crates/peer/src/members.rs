@@ -1,6 +1,6 @@
 //! Who there is, who was heard, and how the link to each one is. A bounded table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +8,8 @@ use evermesh_event::assurance::Presence;
 use evermesh_event::{NodeName, Planted, Sequence};
 use evermesh_journal::Journal;
 use tokio_util::sync::CancellationToken;
+
+mod listed;
 
 /// In one mesh. Every node has a link with every other; far more than a site has web nodes.
 pub(crate) const MEMBERS_MAX: usize = 4096;
@@ -25,6 +27,8 @@ pub struct PeerStatus {
     pub feeding: bool,
     /// It did not ping for longer than its lease.
     pub suspended: bool,
+    /// It left, or was forgotten.
+    pub left: bool,
     /// Since its last ping; `None`: none in this start.
     pub last_ping: Option<Duration>,
     /// Through which of this node's sequences it holds everything on its disk.
@@ -33,10 +37,14 @@ pub struct PeerStatus {
     pub trouble: Option<String>,
 }
 
-/// A configured address.
+/// An address that is dialled.
 #[derive(Debug, Default)]
 struct Address {
     name: Option<NodeName>,
+    /// Told by other members, and not configured.
+    learnt: bool,
+    /// The link to that member is this one's, or is being made.
+    held: bool,
     pulling: bool,
     trouble: Option<String>,
 }
@@ -47,12 +55,16 @@ struct Heard {
     last_ping: Option<Duration>,
     /// Ends the present feed; a newer one takes over.
     feed: Option<CancellationToken>,
+    /// Whom it has not heard for so long that it would forget them.
+    away: BTreeSet<NodeName>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     addresses: BTreeMap<String, Address>,
     heard: BTreeMap<NodeName, Heard>,
+    /// When it was heard in this start that a member left.
+    left: BTreeMap<NodeName, Duration>,
 }
 
 /// The table. Clones are the same one.
@@ -61,11 +73,18 @@ pub(crate) struct Members {
     table: Arc<Mutex<Table>>,
     journal: Journal,
     lease: Duration,
+    /// When this start began, and for how long each member had not been heard then.
+    began: (Duration, Arc<BTreeMap<NodeName, Duration>>),
 }
 
 impl Members {
     /// Knows the configured addresses; each counts as a member from the beginning.
-    pub(crate) fn new(journal: Journal, lease: Duration, addresses: &[String]) -> Self {
+    pub(crate) fn new(
+        journal: Journal,
+        lease: Duration,
+        addresses: &[String],
+        now: Duration,
+    ) -> Self {
         let mut addresses: BTreeMap<_, _> =
             addresses.iter().map(|address| (address.clone(), Address::default())).collect();
         for (address, entry) in &mut addresses {
@@ -81,12 +100,41 @@ impl Members {
                 entry.name = Some(known.name);
             }
         }
-        let table = Arc::new(Mutex::new(Table { addresses, heard: BTreeMap::new() }));
-        Self { table, journal, lease }
+        let away = journal.members().into_iter().map(|(name, _)| {
+            let away = journal.away_for(&name);
+            (name, away)
+        });
+        let began = (now, Arc::new(away.collect()));
+        let table = Arc::new(Mutex::new(Table { addresses, ..Table::default() }));
+        let members = Self { table, journal, lease, began };
+        members.reconcile(now);
+        members
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A member is found at an address, and the link to it is made from there.
+    ///
+    /// # Errors
+    /// If it is linked by another address.
+    pub(crate) fn hold(&self, address: &str, name: &NodeName) -> Result<(), String> {
+        let mut table = self.table();
+        let other = table.addresses.iter().find(|(at, entry)| {
+            entry.held && at.as_str() != address && entry.name.as_ref() == Some(name)
+        });
+        let other = other.map(|(at, _)| format!("{name} is linked already, by {at}"));
+        let entry = table.addresses.entry(address.to_owned()).or_default();
+        if other.is_some() {
+            entry.name = Some(name.clone());
+        } else {
+            entry.held = true;
+        }
+        drop(table);
+        let Some(other) = other else { return Ok(()) };
+        self.journal.cursors().rename(address, name.as_str());
+        Err(other)
     }
 
     /// A link to an address works, and this is who is there. Kept for the next start.
@@ -94,7 +142,7 @@ impl Members {
         let mut table = self.table();
         let entry = table.addresses.entry(address.to_owned()).or_default();
         let before = entry.name.replace(name.clone());
-        *entry = Address { name: Some(name.clone()), pulling: true, trouble: None };
+        (entry.pulling, entry.trouble) = (true, None);
         let moved = before.filter(|before| {
             before != name
                 && !table.addresses.values().any(|other| other.name.as_ref() == Some(before))
@@ -107,13 +155,14 @@ impl Members {
         }
         self.journal.cursors().rename(address, name.as_str());
         self.journal.note_member(address, name);
+        self.journal.note_address(name, address);
     }
 
     /// A link to an address ended, or never began. True if the trouble is another than before.
     pub(crate) fn unlinked(&self, address: &str, trouble: String) -> bool {
         let mut table = self.table();
         let entry = table.addresses.entry(address.to_owned()).or_default();
-        entry.pulling = false;
+        (entry.held, entry.pulling) = (false, false);
         let news = entry.trouble.as_ref() != Some(&trouble);
         entry.trouble = Some(trouble);
         news
@@ -147,17 +196,24 @@ impl Members {
 
     /// A member pinged.
     pub(crate) fn pinged(&self, name: &NodeName, now: Duration) {
-        self.table().heard.entry(name.clone()).or_default().last_ping = Some(now);
+        let mut table = self.table();
+        if table.left.contains_key(name) {
+            return;
+        }
+        table.heard.entry(name.clone()).or_default().last_ping = Some(now);
+        drop(table);
         self.journal.cursors().presence(name.as_str(), Presence::Expected);
     }
 
     /// Suspends every member that was heard in this start and has been silent for its lease and a
     /// margin.
     pub(crate) fn suspend_silent(&self, now: Duration) {
-        let silent = |heard: &Heard| heard.last_ping.is_some_and(|at| self.is_silent(now, at));
         let table = self.table();
-        let names = table.heard.iter().filter(|(_, heard)| silent(heard));
-        let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
+        let silent = table.heard.iter().filter(|(name, heard)| {
+            let silent = heard.last_ping.is_some_and(|at| self.is_silent(now, at));
+            silent && !table.left.contains_key(*name)
+        });
+        let names: Vec<_> = silent.map(|(name, _)| name.clone()).collect();
         drop(table);
         for name in names {
             self.journal.cursors().presence(name.as_str(), Presence::Suspended);
@@ -170,13 +226,16 @@ impl Members {
 
     /// Every member that is dialled is linked.
     pub(crate) fn all_linked(&self) -> bool {
-        self.table().addresses.values().all(|address| address.pulling)
-    }
-
-    /// The names and addresses that are known.
-    pub(crate) fn known(&self) -> Vec<(Option<NodeName>, String)> {
         let table = self.table();
-        table.addresses.iter().map(|(at, entry)| (entry.name.clone(), at.clone())).collect()
+        let linked = |name: &NodeName| {
+            let mut all = table.addresses.values();
+            all.any(|entry| entry.pulling && entry.name.as_ref() == Some(name))
+        };
+        table.addresses.values().all(|entry| {
+            let name = entry.name.as_ref();
+            let elsewhere = name.is_some_and(|name| linked(name) || table.left.contains_key(name));
+            entry.pulling || elsewhere
+        })
     }
 
     /// Every member, configured or heard.
@@ -196,6 +255,7 @@ impl Members {
                 pulling: entry.is_some_and(|entry| entry.pulling),
                 feeding: heard.is_some_and(|heard| heard.feed.is_some()),
                 suspended: last_ping.is_some_and(|at| self.is_silent(now, at)),
+                left: name.is_some_and(|name| table.left.contains_key(name)),
                 last_ping: last_ping.map(|at| now.saturating_sub(at)),
                 stored: stored(name.map_or(address, NodeName::as_str)),
                 trouble: entry.and_then(|entry| entry.trouble.clone()),
@@ -203,9 +263,10 @@ impl Members {
         };
         let configured = table.addresses.iter();
         let configured = configured.map(|(at, entry)| of(entry.name.as_ref(), at, Some(entry)));
-        let dialling = table.heard.keys().filter(|name| {
+        let others: BTreeSet<_> = table.heard.keys().chain(table.left.keys()).collect();
+        let others = others.into_iter().filter(|name| {
             !table.addresses.values().any(|entry| entry.name.as_ref() == Some(*name))
         });
-        configured.chain(dialling.map(|name| of(Some(name), "", None))).collect()
+        configured.chain(others.map(|name| of(Some(name), "", None))).collect()
     }
 }

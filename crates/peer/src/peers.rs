@@ -1,5 +1,6 @@
 //! The handle of everything between nodes, and the task that keeps the links.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::departures;
 use crate::dial::Dialer;
 use crate::holes::{Holes, Repairs};
 use crate::link;
@@ -46,6 +48,10 @@ pub struct Parts {
     pub dialer: Arc<dyn Dialer>,
     /// How long a ping makes a member count.
     pub lease: Duration,
+    /// Where others dial this node; `None`: they know by themselves, or need not.
+    pub address: Option<String>,
+    /// How long a member that nobody hears is waited for until it is forgotten.
+    pub forget_after: Duration,
     /// How many bytes of blocks may be on their way to this node on one link.
     pub credit_bytes: u64,
 }
@@ -76,7 +82,11 @@ impl Peers {
     /// Knows the configured peers; dials nobody before [`Run::run`].
     #[must_use]
     pub fn new(parts: Parts) -> (Self, Run) {
-        let members = Members::new(parts.journal.clone(), parts.lease, &parts.addresses);
+        let now = parts.clock.boot();
+        let members = Members::new(parts.journal.clone(), parts.lease, &parts.addresses, now);
+        if let Some(address) = &parts.address {
+            parts.journal.note_address(&parts.node, address);
+        }
         let shared = Arc::new(Shared {
             parts,
             members,
@@ -120,25 +130,62 @@ impl Peers {
 }
 
 impl Run {
-    /// Keeps a link to every configured peer, and suspends who is silent, until it is told to end.
+    /// Keeps a link to every member whose address is known, suspends who is silent, and lets go of
+    /// who is gone, until it is told to end.
     pub async fn run(self, drain: CancellationToken) {
-        let mut links = JoinSet::new();
-        for address in &self.0.parts.addresses {
-            links.spawn(link::keep(Arc::clone(&self.0), address.clone(), drain.clone()));
+        let shared = &self.0;
+        let mut links =
+            Links { drain: drain.clone(), tasks: JoinSet::new(), stops: BTreeMap::new() };
+        for address in &shared.parts.addresses {
+            links.begin(shared, address);
         }
         // One timer for all members.
-        let mut tick = tokio::time::interval(self.0.parts.lease / 4);
+        let mut tick = tokio::time::interval(shared.parts.lease / 4);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut holes = Holes::default();
         loop {
             tokio::select! {
                 () = drain.cancelled() => break,
                 _ = tick.tick() => {
-                    self.0.members.suspend_silent(self.0.parts.clock.boot());
-                    holes.look(&self.0).await;
+                    shared.members.suspend_silent(shared.parts.clock.boot());
+                    departures::look(shared).await;
+                    holes.look(shared).await;
+                    links.follow(shared);
                 }
             }
         }
-        while links.join_next().await.is_some() {}
+        while links.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// One task for each address that is dialled.
+struct Links {
+    drain: CancellationToken,
+    tasks: JoinSet<()>,
+    /// Ends each link to a member that was learnt from others.
+    stops: BTreeMap<String, CancellationToken>,
+}
+
+impl Links {
+    fn begin(&mut self, shared: &Arc<Shared>, address: &str) -> CancellationToken {
+        let stop = self.drain.child_token();
+        self.tasks.spawn(link::keep(Arc::clone(shared), address.to_owned(), stop.clone()));
+        stop
+    }
+
+    /// Dials who was learnt since, and no more who left or moved.
+    fn follow(&mut self, shared: &Arc<Shared>) {
+        let learnt = shared.members.learnt();
+        for (_, stop) in self.stops.extract_if(.., |address, _| !learnt.contains(address)) {
+            stop.cancel();
+        }
+        for address in learnt {
+            if !self.stops.contains_key(&address) {
+                tracing::info!(address, "a member was learnt from another");
+                let stop = self.begin(shared, &address);
+                self.stops.insert(address, stop);
+            }
+        }
+        while self.tasks.try_join_next().is_some() {}
     }
 }

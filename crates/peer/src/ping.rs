@@ -16,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
+use crate::lists::{self, Told};
 use crate::peers::Shared;
 use crate::starts;
 
@@ -37,16 +38,23 @@ pub(crate) fn answer(
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let mut told = BTreeMap::new();
+        let mut list = Told::nothing(&shared.parts.journal);
         while let Ok(Some(ping)) = said.message().await {
             let (parts, journal) = (&shared.parts, &shared.parts.journal);
-            shared.members.pinged(&name, parts.clock.boot());
+            let now = parts.clock.boot();
+            // Whom it knows counts before its ping does: a fence waits for them too.
+            shared.members.told(&name, &lists::read(&ping.members), now);
+            if shared.members.has_left(&name) {
+                return;
+            }
+            shared.members.pinged(&name, now);
             let echo = v1::PingResponse {
                 number: ping.number,
                 start: Bytes::copy_from_slice(journal.start().id.as_bytes()),
                 head: journal.own_head().as_u64(),
                 durable_head: journal.durable().borrow().own.as_u64(),
                 held: starts::changes(&mut told, journal.holdings()),
-                members: Vec::new(),
+                members: list.news(journal),
             };
             if echoes.send(Ok(echo)).await.is_err() {
                 return;
@@ -66,10 +74,12 @@ pub(crate) async fn ping(
     let lease = shared.parts.lease;
     let (pings, stream) = mpsc::channel(PINGS_MAX);
     let start = Bytes::copy_from_slice(shared.parts.journal.start().id.as_bytes());
-    let message = |number| v1::PingRequest { number, start: start.clone(), members: Vec::new() };
+    let mut list = Told::nothing(&shared.parts.journal);
+    let message = |number, members| v1::PingRequest { number, start: start.clone(), members };
     let mut sent = Sent::default();
     // The first is in the stream before the call: some servers answer only then.
-    if pings.try_send(message(sent.next(shared.parts.clock.boot()))).is_err() {
+    let first = message(sent.next(shared.parts.clock.boot()), list.news(&shared.parts.journal));
+    if pings.try_send(first).is_err() {
         return "the first ping found no place".into();
     }
     let echoes = tokio::time::timeout(lease, client.ping(ReceiverStream::new(stream))).await;
@@ -88,6 +98,11 @@ pub(crate) async fn ping(
                 match echo {
                     Ok(Some(echo)) => {
                         heard = Instant::now();
+                        let (name, now) = (&origin.node, shared.parts.clock.boot());
+                        shared.members.told(name, &lists::read(&echo.members), now);
+                        if shared.members.has_left(name) {
+                            return "has left".into();
+                        }
                         note_head(shared, origin, &echo);
                         sent.echoed(shared, origin, &echo);
                         let held = starts::held(&echo.held);
@@ -110,8 +125,11 @@ pub(crate) async fn ping(
             return silent(lease);
         }
         let number = sent.next(shared.parts.clock.boot());
-        // A full channel means that the connection takes nothing: the lease decides.
-        let _ = pings.try_send(message(number));
+        let ping = message(number, list.news(&shared.parts.journal));
+        if pings.try_send(ping).is_err() {
+            // The connection takes nothing: the lease decides. What is news stays it.
+            list.untold();
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! `observe` for the node as a whole.
 
 mod letters;
+mod members;
 mod names;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use evermesh_peer::{PeerStatus, Peers};
 use evermesh_proto::v1;
 use evermesh_proto::v1::admin_service_server::AdminService;
 use evermesh_telemetry::{Refusal, Refusals};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
 /// What answers operators. All of it is shared with the parts that do the work.
@@ -37,6 +39,8 @@ pub(crate) struct Admin {
     /// What the shared port counts.
     pub(crate) shared_counters: Arc<Counters>,
     pub(crate) certificate_ends: Option<SystemTime>,
+    /// Cancelled once this node leaves the mesh.
+    pub(crate) leaves: CancellationToken,
     /// Counts and logs who was turned away.
     pub(crate) refusals: Refusals,
 }
@@ -101,6 +105,23 @@ impl AdminService for Admin {
         self.forget(&request.into_inner().name)?;
         Ok(Response::new(v1::ForgetNameResponse {}))
     }
+
+    async fn leave(
+        &self,
+        request: Request<v1::LeaveRequest>,
+    ) -> Result<Response<v1::LeaveResponse>, Status> {
+        self.permit(request.extensions().get(), Act::Operate)?;
+        Admin::leave(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn forget_member(
+        &self,
+        request: Request<v1::ForgetMemberRequest>,
+    ) -> Result<Response<v1::ForgetMemberResponse>, Status> {
+        self.permit(request.extensions().get(), Act::Operate)?;
+        Admin::forget_member(self, &request.into_inner().node)?;
+        Ok(Response::new(v1::ForgetMemberResponse {}))
+    }
 }
 
 impl Admin {
@@ -151,6 +172,7 @@ impl Admin {
             pulling: member.pulling,
             feeding: member.feeding,
             suspended: member.suspended,
+            left: member.left,
             last_ping: member.last_ping.and_then(|since| since.try_into().ok()),
             stored: member.stored.as_u64(),
             trouble: member.trouble.unwrap_or_default(),

@@ -19,6 +19,7 @@ use evermesh_peer::Peers;
 use evermesh_telemetry::{LogOptions, Refusals, Spans, Telemetry};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::config::{Config, Environment};
@@ -89,6 +90,8 @@ struct Node {
     /// For everyone else. Not there without TLS.
     shared_port: Option<(TcpListener, Tls, Gate)>,
     signals: Signals,
+    /// Cancelled when an operator lets this node leave the mesh.
+    leaves: CancellationToken,
 }
 
 impl Node {
@@ -119,10 +122,13 @@ impl Node {
                 addresses: config.mesh.peers.clone(),
                 dialer: Arc::new(own::dialer(credentials)),
                 lease: config.mesh.lease,
+                address: config.mesh.address.clone(),
+                forget_after: config.mesh.forget_after,
                 credit_bytes: LINK_CREDIT_BYTES,
             })
         });
 
+        let leaves = CancellationToken::new();
         let (local_counters, shared_counters) = (Arc::default(), Arc::default());
         let admin = Admin {
             node: config.node.name.clone(),
@@ -133,6 +139,7 @@ impl Node {
             peers: peers.as_ref().map(|(peers, _)| peers.clone()),
             local_counters: Arc::clone(&local_counters),
             shared_counters: Arc::clone(&shared_counters),
+            leaves: leaves.clone(),
             certificate_ends: credentials.as_ref().map(|credentials| credentials.not_after),
             refusals: Refusals::default(),
         };
@@ -160,6 +167,7 @@ impl Node {
             local_port,
             shared_port,
             signals: Signals::new()?,
+            leaves,
         })
     }
 
@@ -192,6 +200,8 @@ impl Node {
             health: self.health,
             drain: handle,
             deadline: self.config.node.drain,
+            on_stop: self.config.mesh.on_stop,
+            leaves: self.leaves,
             local: self.local,
             peers,
             links,

@@ -94,6 +94,21 @@ pub struct Mesh {
     pub member_names: Vec<String>,
     /// How long a member may be silent before it is suspended.
     pub lease: Duration,
+    /// Where others dial this node; `None`: they have it in their configuration.
+    pub address: Option<String>,
+    /// How long a member that nobody hears is waited for until it is forgotten.
+    pub forget_after: Duration,
+    /// What a stop means to the others.
+    pub on_stop: OnStop,
+}
+
+/// What it means to the others that this node is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStop {
+    /// It will be back.
+    Stay,
+    /// It will not.
+    Leave,
 }
 
 /// `[journal]`: what it may take.

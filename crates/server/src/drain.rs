@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::OnStop;
 use crate::error::Error;
 use crate::services::Health;
 use crate::sockets::LocalSocket;
@@ -77,6 +78,10 @@ pub(crate) struct Running {
     pub(crate) drain: DrainHandle,
     /// For calls under way, once the node is told to end.
     pub(crate) deadline: Duration,
+    /// What a signal means to the others.
+    pub(crate) on_stop: OnStop,
+    /// Cancelled when an operator lets this node leave the mesh: what it published is held.
+    pub(crate) leaves: CancellationToken,
     pub(crate) local: Local,
     pub(crate) peers: Option<Peers>,
     pub(crate) links: Option<Links>,
@@ -91,6 +96,7 @@ pub(crate) struct Running {
 /// What ends a node.
 enum Cause {
     Signal(&'static str),
+    Leaves,
     JournalFailed,
     Fault(&'static str),
 }
@@ -100,13 +106,19 @@ impl Running {
     pub(crate) async fn until_ended(mut self, mut signals: Signals) -> Result<(), Error> {
         let cause = tokio::select! {
             signal = signals.next() => Cause::Signal(signal),
+            () = self.leaves.cancelled() => Cause::Leaves,
             () = failed(&self.journal) => Cause::JournalFailed,
             fault = fault(&mut self.ports, self.links.as_mut()) => Cause::Fault(fault),
         };
         self.health.serving(false).await;
         let fault = match cause {
             Cause::Signal(signal) => {
+                self.leave().await;
                 self.finish(signal, &mut signals).await;
+                None
+            }
+            Cause::Leaves => {
+                self.finish("it leaves the mesh", &mut signals).await;
                 None
             }
             Cause::JournalFailed => {
@@ -123,6 +135,16 @@ impl Running {
         fault.map_or(closed, Err)
     }
 
+    /// A node that is told to stop, and was told that this is for good.
+    async fn leave(&self) {
+        if self.on_stop == OnStop::Leave
+            && self.peers.is_some()
+            && let Err(error) = self.journal.leave().await
+        {
+            tracing::warn!(%error, "cannot leave the mesh in order: the others wait for this node");
+        }
+    }
+
     /// Lets everything end by itself, as long as the deadline and the operator's patience allow.
     async fn finish(&mut self, signal: &str, signals: &mut Signals) {
         tracing::info!("{signal}: ends within {:?}", self.deadline);
@@ -130,6 +152,17 @@ impl Running {
         self.local.begin_drain();
         let by_itself = async {
             if let Some(peers) = &self.peers {
+                if self.journal.is_left() {
+                    // Whatever was published until the ports closed is held by others, too.
+                    let held = timeout(self.deadline / 2, peers.held_by_all()).await;
+                    let held = held.unwrap_or_else(|_| peers.held());
+                    if !held.is_enough() {
+                        tracing::warn!(
+                            pending = ?held.pending, lacks = ?held.lacks,
+                            "leaves although not everybody holds what this node published"
+                        );
+                    }
+                }
                 peers.goodbye().await;
             }
             while self.ports.join_next().await.is_some() {}

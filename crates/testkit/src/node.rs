@@ -25,6 +25,9 @@ use crate::world::SimClock;
 /// How long a ping makes a member count. Half of what is usual: so more happens in a run.
 pub const LEASE: Duration = Duration::from_secs(1);
 
+/// No run takes so long that somebody is forgotten by itself.
+const FORGET_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A journal that may take less than this forces ids out before their time.
 const SMALL_BYTES: u64 = 1024 * 1024;
 
@@ -222,6 +225,8 @@ impl SimNode {
             addresses: self.peers.iter().map(|peer| format!("https://{peer}:{PORT}")).collect(),
             dialer: Arc::new(SimDialer { name: node, machine: machine.clone() }),
             lease: LEASE,
+            address: Some(format!("https://{}:{PORT}", self.name)),
+            forget_after: FORGET_AFTER,
             credit_bytes: 4 * 1024 * 1024,
         });
         let routes = Routes::builder()

@@ -126,7 +126,7 @@ impl Code {
 
     fn heard(&self, lease: Lease) -> Heard {
         let until = ticks(NOW + lease.left);
-        Heard { echo: self.echo(NOW, lease.since), until, since: at(lease.since) }
+        Heard { echo: self.echo(NOW, lease.since), until, since: at(lease.since), goodbye: None }
     }
 
     fn echo(&self, pinged: u8, head: u8) -> Echo {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evermesh_event::{
-    Block, BlockBuilder, DedupeWindow, Frontier, Offset, Origin, Planted, Sequence, Start, Verdict,
+    Block, BlockBuilder, DedupeWindow, Frontier, NodeName, Offset, Origin, Planted, Sequence,
+    Start, Verdict,
 };
 use evermesh_proto::v1;
 use prost::Message as _;
@@ -243,25 +244,52 @@ impl Numbering {
         if *origin == self.origin || self.knows(shared, origin) {
             return false;
         }
-        let mut others: Vec<_> = shared.starts().origins_of(&origin.node).cloned().collect();
-        let held = self.frontier.iter().map(|(held, _)| held);
-        others.extend(held.filter(|held| held.node == origin.node).cloned());
+        let mut others = self.untold(shared, &origin.node);
         others.retain(|other| other != origin && *other != self.origin);
         if origin.node == self.origin.node {
             // This node itself had another journal, of which its disk knows nothing.
             others.push(origin.clone());
         }
-        others.sort_unstable();
-        others.dedup();
         self.frontier.advance(origin, Sequence::ZERO);
         for other in &others {
             tracing::warn!(
                 former = %other, present = %origin,
                 "this name has another journal: what nobody had of the former one is missed"
             );
-            self.tell(shared, other.clone(), v1::MissedCause::Forgotten);
+            self.tell_forgotten(shared, other);
         }
         !others.is_empty()
+    }
+
+    /// What nobody has of a member that left is told. True if there may be something.
+    pub(super) fn depart(&mut self, shared: &Shared, node: &NodeName) -> bool {
+        let others = self.untold(shared, node);
+        for other in &others {
+            tracing::warn!(
+                origin = %other,
+                "its node left, or was forgotten: what nobody had of it is missed"
+            );
+            self.tell_forgotten(shared, other);
+        }
+        !others.is_empty()
+    }
+
+    /// The journals of a name of which something may be missed that was not told.
+    pub(super) fn untold(&self, shared: &Shared, node: &NodeName) -> Vec<Origin> {
+        let mut origins: Vec<_> = shared.starts().origins_of(node).cloned().collect();
+        let held = self.frontier.iter().map(|(held, _)| held);
+        origins.extend(held.filter(|held| held.node == *node).cloned());
+        origins.retain(|of| !shared.roster.is_closed(of, self.frontier.get(of)));
+        origins.sort_unstable();
+        origins.dedup();
+        origins
+    }
+
+    fn tell_forgotten(&mut self, shared: &Shared, origin: &Origin) {
+        self.tell(shared, origin.clone(), v1::MissedCause::Forgotten);
+        if origin.node != self.origin.node {
+            shared.roster.close(origin);
+        }
     }
 
     fn knows(&self, shared: &Shared, origin: &Origin) -> bool {

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use evermesh_event::assurance::Presence;
 use evermesh_event::{Offset, Origin, Sequence};
 use evermesh_journal::{Heard, Journal};
 use evermesh_proto::v1;
@@ -54,8 +53,9 @@ impl CatchingUp {
         let frontier = journal.frontier();
         let late = now >= self.deadline();
         let (mut members, mut absent_members) = (Vec::new(), Vec::new());
+        let left = journal.left_members();
         for member in journal.cursors().snapshot() {
-            if member.presence == Presence::Left {
+            if left.contains_key(&member.label) {
                 continue;
             }
             let echo = heard.get(&member.label).filter(|heard| heard.echo.pinged >= self.opened);

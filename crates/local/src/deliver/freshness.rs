@@ -3,18 +3,18 @@
 
 use std::time::Duration;
 
-use evermesh_event::Planted;
-use evermesh_event::assurance::Presence;
+use evermesh_event::{Offset, Planted};
 use evermesh_proto::v1;
 
 use super::progress::Progress;
 use crate::service::Local;
 
-/// What may be passed on now. Each lease that is granted makes the subscription count for fences
+/// What may be passed on now. `acknowledged`: everything through there is. Each lease that is granted makes the subscription count for fences
 /// for as long, also if its stream ends before.
 pub(crate) fn freshness(
     local: &Local,
     progress: &Progress,
+    acknowledged: Offset,
     ping: v1::SubscribePing,
 ) -> v1::Freshness {
     let (journal, lease) = (&local.parts.journal, local.parts.lease);
@@ -23,8 +23,11 @@ pub(crate) fn freshness(
     let through = progress.mark().through();
     // This node itself: it is there, and the application heard all that it had.
     let mut leases = vec![(local.parts.node.to_string(), lease)];
+    let left = journal.left_members();
     for member in journal.cursors().snapshot() {
-        if member.presence == Presence::Left {
+        let settled = left.get(member.label.as_str());
+        if settled.is_some_and(|settled| settled.is_some_and(|at| at <= acknowledged)) {
+            // Nothing comes from there any more, and what came is acknowledged.
             continue;
         }
         let heard = heard.get(&member.label);
@@ -34,6 +37,14 @@ pub(crate) fn freshness(
             remains = heard.remains(heard.since, now);
         }
         if journal.planted().is(Planted::LeaseInFull) && !remains.is_zero() {
+            remains = lease;
+        }
+        let away = heard.is_some_and(|heard| {
+            let stored = journal.durable_through(&heard.echo.origin);
+            heard.spares(through.get(&heard.echo.origin), stored)
+        });
+        if away {
+            // It ended in order, and everything that it ever said was applied.
             remains = lease;
         }
         leases.push((member.label, remains));

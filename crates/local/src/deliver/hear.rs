@@ -34,7 +34,10 @@ impl Deliver<'_> {
                 Ok(None)
             }
             Some(Said::Ping(ping)) => {
-                let freshness = freshness::freshness(self.local, &self.progress, ping);
+                let freshness = {
+                    let acknowledged = self.window.applied();
+                    freshness::freshness(self.local, &self.progress, acknowledged, ping)
+                };
                 let message = Some(Message::Freshness(freshness));
                 Ok(Some(v1::SubscribeResponse { message }))
             }

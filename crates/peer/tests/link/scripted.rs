@@ -215,6 +215,8 @@ impl Peer {
             addresses: vec!["https://web-2:7443".into()],
             dialer: Arc::new(Pipes(scripted)),
             lease: LEASE,
+            address: None,
+            forget_after: Duration::from_secs(86_400),
             credit_bytes: 4 * 1024 * 1024,
         });
         let stop = CancellationToken::new();

@@ -65,6 +65,11 @@ keys! {
     MEMBER_NAMES = "mesh" "member_names":
         "a list of DNS names, such as [\"*.mesh.internal\"]";
     LEASE = "mesh" "lease": "a duration from \"200ms\" to \"1m\", such as \"2s\" (ms, s, m, h)";
+    ADDRESS = "mesh" "address":
+        "https://HOST:PORT, such as \"https://web-1.internal:7443\"";
+    FORGET_AFTER = "mesh" "forget_after":
+        "a duration from \"1m\" to \"8760h\", such as \"24h\" (ms, s, m, h)";
+    ON_STOP = "mesh" "on_stop": "\"stay\" or \"leave\"";
     MAX_BYTES = "journal" "max_bytes":
         "a size from \"64MiB\" to \"16TiB\", such as \"4GiB\" (KiB, MiB, GiB, TiB)";
     KEEP = "journal" "keep_at_least":

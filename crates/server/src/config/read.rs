@@ -19,7 +19,7 @@ use super::document::{Document, Place, Raw, Rule, Value};
 use super::environment::Environment;
 use super::keys::{self, Key};
 use super::problem::{Problem, Problems};
-use super::{Config, Journal, LOCAL_DEFAULT, Listen, Log, Mesh, Node, quantity};
+use super::{Config, Journal, LOCAL_DEFAULT, Listen, Log, Mesh, Node, OnStop, quantity};
 
 /// What the kernel takes as the path of a socket, without the final zero byte.
 const SOCKET_PATH_MAX: usize = 107;
@@ -37,6 +37,10 @@ const LEASE_DEFAULT: Duration = Duration::from_secs(2);
 const LEASE_MIN: Duration = Duration::from_millis(200);
 /// An application would trust a stale cache for so long.
 const LEASE_MAX: Duration = Duration::from_secs(60);
+/// A node that restarts must not be forgotten.
+const FORGET_MIN: Duration = Duration::from_secs(60);
+const FORGET_MAX: Duration = Duration::from_secs(8760 * 60 * 60);
+const FORGET_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 const KEEP_MIN: Duration = Duration::ZERO;
 /// Longer, and it would be a backup.
 const KEEP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -71,6 +75,9 @@ pub(super) fn config(
         peers: reading.peers(),
         member_names: reading.texts(&keys::MEMBER_NAMES),
         lease: reading.duration(&keys::LEASE, LEASE_MIN, LEASE_MAX, LEASE_DEFAULT),
+        address: reading.or(&keys::ADDRESS, None, |value| value.text().and_then(peer).map(Some)),
+        forget_after: reading.duration(&keys::FORGET_AFTER, FORGET_MIN, FORGET_MAX, FORGET_DEFAULT),
+        on_stop: reading.on_stop(),
     };
     let journal = Journal {
         max_bytes: reading.max_bytes(),
@@ -137,6 +144,14 @@ impl Reading<'_> {
     fn duration(&mut self, key: &Key, min: Duration, max: Duration, default: Duration) -> Duration {
         self.or(key, default, |value| {
             quantity::duration(value.text()?).filter(|read| (min..=max).contains(read))
+        })
+    }
+
+    fn on_stop(&mut self) -> OnStop {
+        self.or(&keys::ON_STOP, OnStop::Stay, |value| match value.text()? {
+            "stay" => Some(OnStop::Stay),
+            "leave" => Some(OnStop::Leave),
+            _ => None,
         })
     }
 

@@ -49,6 +49,8 @@ async fn running(directory: &tempfile::TempDir) -> (Running, MemoryDisk, Drain) 
         health: Health::new(),
         drain: handle,
         deadline: Duration::from_secs(60),
+        on_stop: OnStop::Stay,
+        leaves: CancellationToken::new(),
         local,
         peers: None,
         links: None,

@@ -99,7 +99,11 @@ impl Page {
                 yes(member.pulling),
                 yes(member.feeding),
                 Sequence::from_u64(member.stored),
-                if member.suspended { "  suspended" } else { "" },
+                match (member.left, member.suspended) {
+                    (true, _) => "  left",
+                    (false, true) => "  suspended",
+                    (false, false) => "",
+                },
             ));
             if !member.trouble.is_empty() {
                 self.wrapped(&member.trouble);

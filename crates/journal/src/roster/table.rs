@@ -1,0 +1,264 @@
+//! The rule of the list by itself. No await, no clock: what time it is comes in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use evermesh_event::{JournalId, NodeName, Offset, Origin, Sequence};
+
+use super::listed::ENDED_MAX;
+use super::{Departed, Listed, Merged};
+
+/// Members that are remembered, with those that left.
+const MEMBERS_MAX: usize = 4096;
+/// Journals of one name of which it is known that nothing more is to be told.
+const CLOSED_MAX: usize = 16;
+/// How exactly it is stored for how long a member is away.
+const AWAY_STORED_EVERY: Duration = Duration::from_secs(60);
+
+/// What is kept of one member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) listed: Listed,
+    /// When it was heard that it left, by the journal's own time.
+    pub(crate) left_at: Duration,
+    /// It is told what nobody has of it, as far as needed.
+    pub(crate) settled: bool,
+    /// For how long it was not heard while this node ran.
+    pub(crate) away: Duration,
+    /// Its journals of which nothing more is to be told, the newest last.
+    pub(crate) closed: Vec<JournalId>,
+}
+
+#[derive(Debug)]
+pub(super) struct Table {
+    own: NodeName,
+    rows: BTreeMap<NodeName, Row>,
+    dirty: BTreeSet<NodeName>,
+    /// Where the journal was when one that left was settled in this start.
+    settled_at: BTreeMap<NodeName, Offset>,
+    /// This node leaves.
+    leaving: bool,
+}
+
+impl Table {
+    pub(super) fn new(own: NodeName, rows: Vec<(NodeName, Row)>) -> Self {
+        let mut rows: BTreeMap<_, _> = rows.into_iter().collect();
+        rows.entry(own.clone()).or_default();
+        Self { own, rows, dirty: BTreeSet::new(), settled_at: BTreeMap::new(), leaving: false }
+    }
+
+    pub(super) fn list(&self) -> Vec<(NodeName, Listed)> {
+        self.rows.iter().map(|(name, row)| (name.clone(), row.listed.clone())).collect()
+    }
+
+    pub(super) fn get(&self, name: &NodeName) -> Option<Listed> {
+        self.rows.get(name).map(|row| row.listed.clone())
+    }
+
+    pub(super) fn take_dirty(&mut self) -> Vec<(NodeName, Option<Row>)> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.into_iter().map(|name| (name.clone(), self.rows.get(&name).cloned())).collect()
+    }
+
+    pub(super) fn merge(
+        &mut self,
+        from: &NodeName,
+        list: &[(NodeName, Listed)],
+        now: Duration,
+    ) -> Merged {
+        let mut merged = Merged::default();
+        for (name, told) in list.iter().take(MEMBERS_MAX) {
+            if *name == self.own {
+                merged.returned |= self.hear_of_itself(told);
+            } else {
+                merged.changed |= self.hear_of(from, name, told, now);
+            }
+        }
+        merged
+    }
+
+    /// What others believe of this node. True: it has to come back.
+    fn hear_of_itself(&mut self, told: &Listed) -> bool {
+        let Some(own) = self.rows.get_mut(&self.own) else { return false };
+        if self.leaving {
+            // It does leave: nothing brings it back.
+            return false;
+        }
+        let incarnation = told.incarnation.saturating_add(u64::from(told.left));
+        if incarnation <= own.listed.incarnation {
+            return false;
+        }
+        own.listed.incarnation = incarnation;
+        self.dirty.insert(self.own.clone());
+        told.left
+    }
+
+    fn hear_of(&mut self, from: &NodeName, name: &NodeName, told: &Listed, now: Duration) -> bool {
+        if self.rows.len() >= MEMBERS_MAX && !self.rows.contains_key(name) {
+            tracing::warn!(member = %name, "more than {MEMBERS_MAX} members: it is not counted");
+            return false;
+        }
+        let new = !self.rows.contains_key(name);
+        if new && told.left {
+            // Nothing is known of it, so nothing is to be settled; and what one node drops after
+            // its time must not come back from another.
+            return false;
+        }
+        let row = self.rows.entry(name.clone()).or_default();
+        let before = row.clone();
+        let listed = &mut row.listed;
+        if (told.incarnation, told.left) > (listed.incarnation, listed.left) || new {
+            (listed.incarnation, listed.left) = (told.incarnation, told.left);
+            (listed.away, row.away) = (false, Duration::ZERO);
+            (row.left_at, row.settled) = (now, false);
+        }
+        let better = from == name || listed.address.is_empty();
+        if better && !told.address.is_empty() {
+            listed.address.clone_from(&told.address);
+        }
+        for (journal, head) in &told.ended {
+            row.end(*journal, *head);
+        }
+        let changed = *row != before || new;
+        if changed {
+            self.dirty.insert(name.clone());
+        }
+        changed
+    }
+
+    pub(super) const fn leaves(&mut self) {
+        self.leaving = true;
+    }
+
+    pub(super) fn note_address(&mut self, name: &NodeName, address: &str) -> bool {
+        let own = *name == self.own;
+        let Some(row) = self.rows.get_mut(name) else { return false };
+        let known = row.listed.address == address || !row.listed.address.is_empty() && !own;
+        if !known {
+            address.clone_into(&mut row.listed.address);
+            self.dirty.insert(name.clone());
+        }
+        !known
+    }
+
+    pub(super) fn leave(&mut self, name: &NodeName, now: Duration) -> bool {
+        let dirty = &mut self.dirty;
+        let Some(row) = self.rows.get_mut(name).filter(|row| !row.listed.left) else {
+            return false;
+        };
+        row.listed.left = true;
+        (row.left_at, row.settled) = (now, false);
+        dirty.insert(name.clone())
+    }
+
+    pub(super) fn ended(&mut self, origin: &Origin, head: Sequence) {
+        let row = self.rows.entry(origin.node.clone()).or_default();
+        row.end(origin.journal, head);
+        self.dirty.insert(origin.node.clone());
+    }
+
+    pub(super) fn lives(&mut self, origin: &Origin) -> bool {
+        let Some(row) = self.rows.get_mut(&origin.node) else { return false };
+        let before = (row.closed.len(), row.listed.ended.len());
+        row.closed.retain(|closed| *closed != origin.journal);
+        row.listed.ended.retain(|(journal, _)| *journal != origin.journal);
+        let changed = (row.closed.len(), row.listed.ended.len()) != before;
+        if changed {
+            self.dirty.insert(origin.node.clone());
+        }
+        changed
+    }
+
+    pub(super) fn is_closed(&self, origin: &Origin, at: Sequence) -> bool {
+        self.rows.get(&origin.node).is_some_and(|row| {
+            let mut ended = row.listed.ended.iter();
+            let reached = ended.any(|(journal, head)| *journal == origin.journal && *head <= at);
+            reached || row.closed.contains(&origin.journal)
+        })
+    }
+
+    pub(super) fn close(&mut self, origin: &Origin) {
+        let Some(row) = self.rows.get_mut(&origin.node) else { return };
+        if !row.closed.contains(&origin.journal) {
+            row.closed.push(origin.journal);
+            let surplus = row.closed.len().saturating_sub(CLOSED_MAX);
+            row.closed.drain(..surplus);
+            self.dirty.insert(origin.node.clone());
+        }
+    }
+
+    pub(super) fn note_away(&mut self, name: &NodeName, silent: Duration, away: bool) -> bool {
+        let Some(row) = self.rows.get_mut(name) else { return false };
+        let told = row.listed.away != away;
+        row.listed.away = away;
+        let stored = if silent.is_zero() {
+            !row.away.is_zero()
+        } else {
+            silent >= row.away + AWAY_STORED_EVERY
+        };
+        if stored {
+            row.away = silent;
+        }
+        if told || stored {
+            self.dirty.insert(name.clone());
+        }
+        told || stored
+    }
+
+    pub(super) fn away_for(&self, name: &NodeName) -> Duration {
+        self.rows.get(name).map(|row| row.away).unwrap_or_default()
+    }
+
+    pub(super) fn departed(&self, now: Duration) -> Vec<Departed> {
+        let left = self.rows.iter().filter(|(name, row)| row.listed.left && **name != self.own);
+        let departed = |(name, row): (&NodeName, &Row)| Departed {
+            node: name.clone(),
+            since: now.saturating_sub(row.left_at),
+            settled: row.settled,
+        };
+        left.map(departed).collect()
+    }
+
+    /// Settled in a former start is settled before anything of this one.
+    pub(super) fn left(&self) -> BTreeMap<String, Option<Offset>> {
+        let left = self.rows.iter().filter(|(_, row)| row.listed.left);
+        let at = |(name, row): (&NodeName, &Row)| {
+            let at = self.settled_at.get(name).copied().unwrap_or(Offset::ZERO);
+            (name.to_string(), row.settled.then_some(at))
+        };
+        left.map(at).collect()
+    }
+
+    pub(super) fn settled(&mut self, name: &NodeName, at: Offset) {
+        self.settled_at.insert(name.clone(), at);
+        if let Some(row) = self.rows.get_mut(name) {
+            row.settled = true;
+            self.dirty.insert(name.clone());
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &NodeName) -> bool {
+        let removed = *name != self.own && self.rows.remove(name).is_some();
+        if removed {
+            self.settled_at.remove(name);
+            self.dirty.insert(name.clone());
+        }
+        removed
+    }
+}
+
+impl Row {
+    /// A journal ended for good. The oldest that is known goes first.
+    fn end(&mut self, journal: JournalId, head: Sequence) {
+        let ended = &mut self.listed.ended;
+        match ended.iter_mut().find(|(known, _)| *known == journal) {
+            Some((_, known)) => *known = head.max(*known),
+            None => ended.push((journal, head)),
+        }
+        let surplus = ended.len().saturating_sub(ENDED_MAX);
+        ended.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests;

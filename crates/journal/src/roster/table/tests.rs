@@ -1,0 +1,127 @@
+//! The list of members: all nodes come to the same one, and nothing that left stays for ever.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn name(n: usize) -> NodeName {
+    NodeName::new(&format!("web-{n}")).unwrap()
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn tell(table: &mut Table, from: usize, list: &[(NodeName, Listed)]) -> Merged {
+    table.merge(&name(from), list, secs(1))
+}
+
+fn listed(n: usize, incarnation: u64, left: bool) -> (NodeName, Listed) {
+    (name(n), Listed { incarnation, left, ..Listed::default() })
+}
+
+#[test]
+fn who_left_counts_as_left_until_it_comes_back_as_another() {
+    let mut table = Table::new(name(1), Vec::new());
+    assert!(tell(&mut table, 2, &[listed(2, 0, false)]).changed);
+    assert!(tell(&mut table, 3, &[listed(2, 0, true)]).changed);
+    assert!(!tell(&mut table, 4, &[listed(2, 0, false)]).changed, "an older word");
+    assert!(table.get(&name(2)).unwrap().left);
+    assert!(tell(&mut table, 2, &[listed(2, 1, false)]).changed);
+    assert!(!table.get(&name(2)).unwrap().left);
+}
+
+#[test]
+fn a_node_that_hears_that_it_left_comes_back_as_another() {
+    let mut table = Table::new(name(1), Vec::new());
+    let merged = tell(&mut table, 2, &[listed(1, 0, true)]);
+    assert_eq!(merged, Merged { changed: false, returned: true });
+    let own = table.get(&name(1)).unwrap();
+    assert_eq!((own.incarnation, own.left), (1, false));
+    assert!(!tell(&mut table, 2, &[listed(1, 0, true)]).returned, "they know it once they heard");
+    // A new disk under a name that others know.
+    assert!(!tell(&mut table, 2, &[listed(1, 7, false)]).returned);
+    assert_eq!(table.get(&name(1)).unwrap().incarnation, 7);
+    table.leaves();
+    assert!(!tell(&mut table, 2, &[listed(1, 7, true)]).returned, "this time it did leave");
+}
+
+#[test]
+fn what_one_node_dropped_does_not_come_back_from_another() {
+    let mut table = Table::new(name(1), Vec::new());
+    tell(&mut table, 2, &[listed(3, 0, false)]);
+    table.leave(&name(3), secs(1));
+    assert!(table.remove(&name(3)));
+    assert!(!tell(&mut table, 2, &[listed(3, 0, true)]).changed);
+    assert!(table.get(&name(3)).is_none());
+}
+
+#[test]
+fn a_journal_that_ended_needs_nothing_once_its_last_word_is_here() {
+    let mut table = Table::new(name(1), Vec::new());
+    tell(&mut table, 2, &[listed(2, 0, false)]);
+    let origin = Origin { node: name(2), journal: JournalId::new([2; 16]) };
+    let at = Sequence::from_u64;
+    assert!(!table.is_closed(&origin, at(9)));
+    table.ended(&origin, at(5));
+    assert!(table.is_closed(&origin, at(5)) && !table.is_closed(&origin, at(4)));
+    table.close(&origin);
+    assert!(table.is_closed(&origin, at(4)), "it was told");
+    assert!(table.lives(&origin));
+    assert!(!table.is_closed(&origin, at(9)), "and is there again");
+}
+
+#[test]
+fn the_list_is_bounded() {
+    let mut table = Table::new(name(0), Vec::new());
+    for n in 1..=MEMBERS_MAX {
+        tell(&mut table, n, &[listed(n, 0, false)]);
+    }
+    assert_eq!(table.list().len(), MEMBERS_MAX);
+    let origin = |n: u8| Origin { node: name(1), journal: JournalId::new([n; 16]) };
+    for n in 0..=20 {
+        table.ended(&origin(n), Sequence::from_u64(1));
+        table.close(&origin(n));
+    }
+    let row = &table.rows[&name(1)];
+    assert_eq!((row.listed.ended.len(), row.closed.len()), (ENDED_MAX, CLOSED_MAX));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Nodes leave, come back and forget each other in any order; whoever then tells everybody what
+    /// it knows, again and again, in any order: all agree, and nobody who is there is left.
+    #[test]
+    fn all_come_to_the_same_list(
+        acts in prop::collection::vec((0usize..4, 0usize..4, any::<bool>()), 0..60),
+    ) {
+        let mut tables: Vec<_> = (0..4).map(|n| Table::new(name(n), Vec::new())).collect();
+        let meet = |tables: &mut Vec<Table>, from: usize, to: usize| {
+            let list = tables[from].list();
+            if from != to {
+                tell(&mut tables[to], from, &list);
+            }
+        };
+        for (from, to, forget) in acts {
+            if forget && from != to {
+                tables[from].leave(&name(to), secs(1));
+            } else {
+                meet(&mut tables, from, to);
+            }
+        }
+        for _ in 0..4 {
+            for from in 0..4 {
+                (0..4).for_each(|to| meet(&mut tables, from, to));
+            }
+        }
+        let views: Vec<Vec<_>> = tables
+            .iter()
+            .map(|table| table.list().into_iter().map(|(n, l)| (n, l.incarnation, l.left)).collect())
+            .collect();
+        prop_assert!(views.iter().all(|view| *view == views[0]), "{views:?}");
+        prop_assert!(views[0].iter().all(|(_, _, left)| !left), "{views:?}");
+        prop_assert_eq!(views[0].len(), 4);
+    }
+}

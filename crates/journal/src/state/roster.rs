@@ -1,0 +1,90 @@
+//! The rows of the list of members.
+
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _};
+use evermesh_event::{JournalId, NodeName};
+use evermesh_proto::v1;
+use prost::Message as _;
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition};
+
+use super::{State, Trouble, unreadable};
+use crate::roster::{Listed, Row};
+
+/// Node name → what is known of this member.
+const ROSTER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("roster");
+
+impl State {
+    /// Stores rows that changed; what is `None` is gone.
+    pub(crate) fn store_roster(&self, rows: &[(NodeName, Option<Row>)]) -> Result<(), String> {
+        let store = || -> Result<(), Trouble> {
+            let write = self.database.begin_write()?;
+            {
+                let mut table = write.open_table(ROSTER)?;
+                for (name, row) in rows {
+                    match row {
+                        Some(row) => {
+                            let row = encode(name, row);
+                            drop(table.insert(name.as_str(), row.as_slice())?);
+                        }
+                        None => drop(table.remove(name.as_str())?),
+                    }
+                }
+            }
+            Ok(write.commit()?)
+        };
+        store().map_err(Trouble::into_reason)
+    }
+}
+
+pub(super) fn load(read: &ReadTransaction) -> Result<Vec<(NodeName, Row)>, Trouble> {
+    let mut rows = Vec::new();
+    match read.open_table(ROSTER) {
+        Ok(table) => {
+            for row in table.iter()? {
+                let (_, value) = row?;
+                rows.push(decode(value.value())?);
+            }
+        }
+        // There never was one.
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(rows)
+}
+
+/// When it left, whether that is settled, how long it is away, closed journals, then
+/// `evermesh.v1.ListedMember`.
+fn encode(name: &NodeName, row: &Row) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.put_u64_le(millis(row.left_at));
+    bytes.put_u8(u8::from(row.settled));
+    bytes.put_u64_le(millis(row.away));
+    bytes.put_u8(u8::try_from(row.closed.len()).unwrap_or(u8::MAX));
+    row.closed.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
+    bytes.put_slice(&row.listed.to_proto(name).encode_to_vec());
+    bytes
+}
+
+fn decode(mut bytes: &[u8]) -> Result<(NodeName, Row), Trouble> {
+    if bytes.len() < 18 {
+        return Err(unreadable("a member is cut short"));
+    }
+    let left_at = Duration::from_millis(bytes.get_u64_le());
+    let settled = bytes.get_u8() != 0;
+    let away = Duration::from_millis(bytes.get_u64_le());
+    let mut closed = Vec::new();
+    for _ in 0..bytes.get_u8() {
+        let (journal, rest) =
+            bytes.split_at_checked(16).ok_or_else(|| unreadable("a member is cut short"))?;
+        closed.push(JournalId::from_slice(journal).map_err(unreadable)?);
+        bytes = rest;
+    }
+    let listed = v1::ListedMember::decode(bytes).map_err(unreadable)?;
+    let (name, listed) = Listed::from_proto(&listed).ok_or_else(|| unreadable("a member"))?;
+    Ok((name, Row { listed, left_at, settled, away, closed }))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,103 @@
+//! Leaving and forgetting, as an operator asks for it.
+
+use std::collections::BTreeSet;
+
+use evermesh_event::NodeName;
+use evermesh_event::assurance::Presence;
+
+use crate::peers::Peers;
+
+/// Who holds what this node published, before it leaves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Everything.
+    pub holds: Vec<String>,
+    /// Not everything, and it is suspended: it may get the rest from those who hold it.
+    pub lacks: Vec<String>,
+    /// Not everything yet.
+    pub pending: Vec<String>,
+}
+
+/// Why a member is not forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotForgotten {
+    /// Nobody knows it here.
+    Unknown,
+    /// It is this node.
+    Itself,
+    /// It is there: it would come back at once.
+    There,
+    /// It left already.
+    Left,
+}
+
+impl Held {
+    /// Nothing would be lost if this node left now: whoever is there holds all, or somebody does.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.pending.is_empty() && (self.lacks.is_empty() || !self.holds.is_empty())
+    }
+}
+
+impl Peers {
+    /// Who holds everything that this node published so far.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        let journal = &self.0.parts.journal;
+        let head = journal.own_head();
+        let mut held = Held::default();
+        for member in journal.cursors().snapshot() {
+            let list = match member.presence {
+                _ if member.stored >= head => &mut held.holds,
+                Presence::Expected => &mut held.pending,
+                Presence::Suspended => &mut held.lacks,
+                Presence::Left => continue,
+            };
+            list.push(member.label);
+        }
+        held
+    }
+
+    /// Returns once this node could leave without a loss.
+    pub async fn held_by_all(&self) -> Held {
+        let mut cursors = self.0.parts.journal.cursors().watch();
+        loop {
+            cursors.mark_unchanged();
+            let held = self.held();
+            if held.is_enough() || cursors.changed().await.is_err() {
+                return held;
+            }
+        }
+    }
+
+    /// A member that is gone is waited for no longer, here and, as it is told to them, by all.
+    ///
+    /// # Errors
+    /// If it is nobody who could be forgotten.
+    pub fn forget(&self, name: &NodeName) -> Result<(), NotForgotten> {
+        let (shared, now) = (&self.0, self.0.parts.clock.boot());
+        let journal = &shared.parts.journal;
+        if *name == shared.parts.node {
+            return Err(NotForgotten::Itself);
+        }
+        let member = journal.member(name).ok_or(NotForgotten::Unknown)?;
+        if member.left {
+            return Err(NotForgotten::Left);
+        }
+        let there: BTreeSet<_> = {
+            let status = shared.members.status(now);
+            let there = status.into_iter().filter(|member| {
+                let pings = member.last_ping.is_some() && !member.suspended;
+                member.pulling || pings
+            });
+            there.filter_map(|member| member.node).collect()
+        };
+        if there.contains(name.as_str()) {
+            return Err(NotForgotten::There);
+        }
+        journal.forget_member(name);
+        shared.members.reconcile(now);
+        tracing::warn!(member = %name, "is forgotten by an operator: nobody waits for it any more");
+        Ok(())
+    }
+}

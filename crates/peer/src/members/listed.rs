@@ -1,0 +1,162 @@
+//! What the list of members changes here: who is waited for, who is dialled, who is forgotten.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use evermesh_event::assurance::Presence;
+use evermesh_event::{NodeName, Sequence};
+use evermesh_journal::Listed;
+
+use super::Members;
+
+impl Members {
+    /// Another node told whom it knows. True: it took this node for one that left, and this node
+    /// joins anew.
+    pub(crate) fn told(&self, from: &NodeName, list: &[(NodeName, Listed)], now: Duration) -> bool {
+        if list.is_empty() {
+            return false;
+        }
+        let away = list.iter().filter(|(_, listed)| listed.away).map(|(name, _)| name.clone());
+        self.table().heard.entry(from.clone()).or_default().away = away.collect();
+        let merged = self.journal.merge_members(from, list);
+        if merged.changed {
+            self.reconcile(now);
+        }
+        if merged.returned {
+            tracing::warn!(
+                by = %from,
+                "this node had left, or was forgotten: it joins anew, as another incarnation"
+            );
+            self.start_over();
+        }
+        merged.returned
+    }
+
+    /// Whoever forgot this node may have trusted its cache without it since: nothing that was heard
+    /// before counts.
+    fn start_over(&self) {
+        let mut table = self.table();
+        for heard in table.heard.values_mut() {
+            heard.last_ping = None;
+        }
+        drop(table);
+        let cursors = self.journal.cursors();
+        for member in cursors.snapshot().iter().filter(|m| m.presence != Presence::Left) {
+            let nothing = vec![(String::new(), Sequence::ZERO)];
+            cursors.applied(&member.label, member.stored, nothing);
+            cursors.presence(&member.label, Presence::Expected);
+        }
+    }
+
+    /// Whoever is listed is waited for from now on; the feed of who left ends.
+    pub(crate) fn reconcile(&self, now: Duration) {
+        let known: BTreeSet<_> =
+            self.journal.cursors().snapshot().into_iter().map(|member| member.label).collect();
+        let own = &self.journal.origin().node;
+        for (name, listed) in self.journal.members().iter().filter(|(name, _)| name != own) {
+            let mut table = self.table();
+            if listed.left {
+                table.left.entry(name.clone()).or_insert(now);
+                let feed = table.heard.get_mut(name).and_then(|heard| heard.feed.take());
+                drop(table);
+                if let Some(feed) = feed {
+                    feed.cancel();
+                }
+                continue;
+            }
+            let back = table.left.remove(name).is_some();
+            if let Some(heard) = table.heard.get_mut(name).filter(|_| back) {
+                heard.last_ping = None;
+            }
+            drop(table);
+            if back || !known.contains(name.as_str()) {
+                let nothing = vec![(String::new(), Sequence::ZERO)];
+                self.journal.cursors().applied(name.as_str(), Sequence::ZERO, nothing);
+                self.journal.cursors().presence(name.as_str(), Presence::Expected);
+            }
+        }
+    }
+
+    /// When it was heard in this start that a member left.
+    pub(crate) fn left_since(&self, name: &NodeName) -> Option<Duration> {
+        self.table().left.get(name).copied()
+    }
+
+    /// It left, as far as is known here.
+    pub(crate) fn has_left(&self, name: &NodeName) -> bool {
+        self.table().left.contains_key(name)
+    }
+
+    /// The addresses of members that are not configured here, and have to be dialled. Those of
+    /// others that were learnt before are forgotten.
+    pub(crate) fn learnt(&self) -> BTreeSet<String> {
+        let listed = self.journal.members();
+        let mut table = self.table();
+        let configured: BTreeSet<_> = {
+            let configured = table.addresses.values().filter(|entry| !entry.learnt);
+            configured.filter_map(|entry| entry.name.clone()).collect()
+        };
+        let own = &self.journal.origin().node;
+        let wanted = listed.into_iter().filter(|(name, listed)| {
+            let there = !listed.left && !listed.address.is_empty() && name != own;
+            let known = table.addresses.get(&listed.address).is_some_and(|entry| !entry.learnt);
+            there && !configured.contains(name) && !known
+        });
+        let wanted: Vec<_> = wanted.map(|(name, listed)| (listed.address, name)).collect();
+        for (address, name) in &wanted {
+            let entry = table.addresses.entry(address.clone()).or_default();
+            entry.learnt = true;
+            entry.name.get_or_insert_with(|| name.clone());
+        }
+        let wanted: BTreeSet<_> = wanted.into_iter().map(|(address, _)| address).collect();
+        table.addresses.retain(|address, entry| !entry.learnt || wanted.contains(address));
+        wanted
+    }
+
+    /// Members that nobody has heard for so long that they are forgotten. What is found on the way
+    /// is told to others: only when all who are there agree, one is.
+    pub(crate) fn unheard(&self, now: Duration, forget_after: Duration) -> Vec<NodeName> {
+        let (began, before) = (self.began.0, &self.began.1);
+        let own = &self.journal.origin().node;
+        let listed = self.journal.members();
+        let there: Vec<_> =
+            listed.iter().filter(|(name, listed)| !listed.left && name != own).collect();
+        let table = self.table();
+        let silent = |name: &NodeName| {
+            let linked = table
+                .addresses
+                .values()
+                .any(|entry| entry.pulling && entry.name.as_ref() == Some(name));
+            let heard = table.heard.get(name).and_then(|heard| heard.last_ping);
+            match heard {
+                _ if linked => Duration::ZERO,
+                Some(at) if !self.is_silent(now, at) => Duration::ZERO,
+                Some(at) => now.saturating_sub(at),
+                None => now.saturating_sub(began) + before.get(name).copied().unwrap_or_default(),
+            }
+        };
+        let silences: Vec<_> = there.iter().map(|(name, _)| (name, silent(name))).collect();
+        let is_away = |name: &NodeName| {
+            silences.iter().any(|(of, silent)| *of == name && *silent >= forget_after)
+        };
+        let says_so = |teller: &NodeName, of: &NodeName| {
+            table.heard.get(teller).is_some_and(|heard| heard.away.contains(of))
+        };
+        let agreed = |name: &NodeName| {
+            let mut others = there.iter().filter(|(other, _)| other != name);
+            others.all(|(other, _)| is_away(other) || says_so(other, name))
+        };
+        let unheard: Vec<NodeName> = there
+            .iter()
+            .filter(|(name, _)| is_away(name) && agreed(name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let silences: Vec<_> =
+            silences.into_iter().map(|(name, silent)| (name.clone(), silent)).collect();
+        drop(table);
+        for (name, silent) in silences {
+            self.journal.note_away(&name, silent, silent >= forget_after);
+        }
+        unheard
+    }
+}
