@@ -5,6 +5,7 @@
 mod example;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use evermesh_client::{Client, Invalidation, invalidate};
@@ -13,7 +14,8 @@ use evermesh_proto::v1::Assurance;
 use rustix::process::Signal;
 
 use self::example::Cache;
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, status};
+use crate::node::until;
 
 /// What the values are read from: a database that both nodes' workers share.
 #[derive(Clone, Default)]
@@ -111,4 +113,40 @@ async fn p9_a_cache_shows_no_stale_value() {
     while far.len() > 0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p9_an_ordinary_restart_makes_nobody_bypass_a_cache() {
+    let mut mesh = Mesh::new(2);
+    // Long against what a busy machine keeps a process waiting.
+    mesh.nodes.iter_mut().for_each(|node| node.set("EVERMESH_MESH__LEASE", "4s"));
+    mesh.start();
+    let (cache, _follows) = Cache::follow(mesh.client(0), "shop");
+    cache.ready().await;
+    fresh(&cache, true).await;
+    let (cache, ends) = (cache.clone(), Arc::new(AtomicBool::new(false)));
+    let seen = {
+        let ends = Arc::clone(&ends);
+        std::thread::spawn(move || {
+            let mut stale = 0_u64;
+            while !ends.load(Ordering::Relaxed) {
+                stale += u64::from(!cache.is_fresh());
+                std::thread::yield_now();
+            }
+            stale
+        })
+    };
+    // Orderly, and for longer than its lease.
+    assert_eq!(mesh.nodes[1].end(Signal::TERM).code(), Some(0));
+    let suspended = || {
+        let status = status(&mesh.nodes[0]);
+        status["members"][0]["suspended"] == true
+    };
+    until("it is suspended", suspended);
+    mesh.nodes[1].start();
+    mesh.linked(1);
+    // The first fence after the restart is as sound as ever.
+    publish(&mesh.client(1), "product:1", Assurance::Applied).await;
+    ends.store(true, Ordering::Relaxed);
+    assert_eq!(seen.join().unwrap(), 0, "fresh all the time");
 }

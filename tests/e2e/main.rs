@@ -22,6 +22,7 @@ mod journals;
 mod kills;
 mod letters;
 mod matrix;
+mod members;
 mod mesh;
 mod node;
 mod one_node;

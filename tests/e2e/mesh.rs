@@ -78,6 +78,15 @@ impl Mesh {
         format!("https://{}", self.places[node])
     }
 
+    /// Takes the peers out of a node's configuration.
+    #[allow(dead_code, reason = "tests/root does not use it")]
+    pub(crate) fn knows_nobody(&self, node: usize) {
+        let file = self.nodes[node].config();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with("peers = "));
+        std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    }
+
     /// A client through a node's local socket.
     pub(crate) fn client(&self, node: usize) -> Client {
         let address: Address = self.nodes[node].at().parse().unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use evermesh_client::Error;
 use evermesh_proto::v1;
 use serde_json::json;
 
@@ -59,7 +60,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let asked = tokio::time::timeout(args.within + ANSWER_MARGIN, node.leave(request)).await;
     let answer = asked
         .map_err(|_| Failure::new(UNAVAILABLE, format!("{at} does not answer")))?
-        .map_err(|status| client.error(&status))?
+        .map_err(|status| pending(client.error(&status)))?
         .into_inner();
     let v1::LeaveResponse { holds, lacks } = answer;
     if args.json {
@@ -73,4 +74,14 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         output.line(&format!("not by {}", who(&lacks)))?;
     }
     Ok(())
+}
+
+/// Somebody does not hold everything yet: that may be otherwise later.
+fn pending(error: Error) -> Failure {
+    let pending = error.reason() == Some("LEAVE_PENDING");
+    let failure = Failure::from(error);
+    match failure.text {
+        Some(text) if pending => Failure::new(UNAVAILABLE, text),
+        text => Failure { text, ..failure },
+    }
 }

@@ -97,10 +97,14 @@ impl Members {
             configured.filter_map(|entry| entry.name.clone()).collect()
         };
         let own = &self.journal.origin().node;
+        // Until each configured address was tried, it may be the one of who was learnt.
+        let mut fixed = table.addresses.values().filter(|entry| !entry.learnt);
+        let untried = fixed.any(|entry| entry.name.is_none() && entry.trouble.is_none());
         let wanted = listed.into_iter().filter(|(name, listed)| {
             let there = !listed.left && !listed.address.is_empty() && name != own;
             let known = table.addresses.get(&listed.address).is_some_and(|entry| !entry.learnt);
-            there && !configured.contains(name) && !known
+            let dialled = table.addresses.contains_key(&listed.address);
+            there && !configured.contains(name) && !known && (dialled || !untried)
         });
         let wanted: Vec<_> = wanted.map(|(name, listed)| (listed.address, name)).collect();
         for (address, name) in &wanted {

@@ -58,6 +58,7 @@ fn member(member: &v1::MemberStatus) -> Value {
         "pulling": member.pulling,
         "feeding": member.feeding,
         "suspended": member.suspended,
+        "left": member.left,
         "last_ping_seconds": member.last_ping.as_ref().and_then(seconds),
         "stored": sequence(member.stored),
         "trouble": member.trouble,
