@@ -183,7 +183,7 @@ async fn p3_a_durable_name_keeps_its_place_over_a_kill_and_is_taken_over() {
         let names = admin.list_names(v1::ListNamesRequest {}).await.unwrap().into_inner().names;
         place = names[0].acknowledged;
     }
-    assert_eq!(applied(&client, "shop", 100).await.assured(), Assurance::Replicated);
+    assert_eq!(applied(&client, "shop", 500).await.assured(), Assurance::Replicated);
     // A place is stored with a group of events: with the one before this one at the latest.
     publish(&client, "blog", "", &["x"]).await;
 
@@ -191,7 +191,7 @@ async fn p3_a_durable_name_keeps_its_place_over_a_kill_and_is_taken_over() {
     mesh.nodes[0].start();
     // Nobody is connected under the name, and it still is waited for.
     let client = mesh.client(0);
-    assert_eq!(applied(&client, "shop", 100).await.assured(), Assurance::Replicated);
+    assert_eq!(applied(&client, "shop", 500).await.assured(), Assurance::Replicated);
     let mut older = subscribe(&client, durable("varnish")).await;
     let again = delivery(&mut older).await;
     assert_eq!(again.entries().next().unwrap().unwrap().event.unwrap().key, "c");

@@ -113,13 +113,14 @@ impl Goal {
             if look.assured >= self.until {
                 return Ok((look.assured, took.states(look.members)));
             }
-            let ended = tokio::select! {
-                () = changes.next(local, self.until) => false,
-                () = tokio::time::sleep_until(deadline) => true,
-                // It is about to end, and will never be done here.
-                () = local.drain.cancelled(), if self.until == Assurance::Applied => true,
+            let changed = async {
+                tokio::select! {
+                    () = changes.next(local, self.until) => false,
+                    // It is about to end, and will never be done here.
+                    () = local.drain.cancelled(), if self.until == Assurance::Applied => true,
+                }
             };
-            if ended {
+            if tokio::time::timeout_at(deadline, changed).await.unwrap_or(true) {
                 return Ok((look.assured, took.states(look.members)));
             }
         }
