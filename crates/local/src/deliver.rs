@@ -184,7 +184,8 @@ impl<'a> Deliver<'a> {
         while self.window.room() > 0 && !self.batches.is_empty() && self.delayed_until.is_none() {
             let outgoing = self.batches.next(&self.filter, &self.rejects, self.window.room());
             let said = outgoing.as_ref().map(Outgoing::first);
-            if !self.rejects.goes_on(said, self.batches.at()) {
+            let goes_on = self.rejects.goes_on(said, self.batches.at());
+            if !goes_on && !self.local.parts.journal.planted().is(Planted::PassRejected) {
                 return Err(rejected_gone());
             }
             let message = outgoing.map(|outgoing| self.account(outgoing));
