@@ -34,6 +34,7 @@ mod publish_subscribe;
 mod push;
 mod python;
 mod refusals;
+mod rejects;
 mod repair;
 mod restarts;
 mod shop;

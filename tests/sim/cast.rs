@@ -32,7 +32,8 @@ pub(crate) fn nodes(random: &Seeded) -> usize {
 /// Small, so that segments roll and readers fall behind memory within a run. In one run of three so
 /// small that coalescing and retention have to make room.
 pub(crate) fn limits(random: &Seeded, planted: Planted) -> Limits {
-    let tight = random.once_in(3) || planted == Planted::CoalesceUndurable;
+    let needs_it = matches!(planted, Planted::CoalesceUndurable | Planted::PassRejected);
+    let tight = random.once_in(3) || needs_it;
     // A publish of one record asks for room of 33 KiB: a segment is not less.
     let segment_bytes = 36 * 1024;
     Limits {

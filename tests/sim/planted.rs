@@ -16,7 +16,7 @@ use crate::world::run;
 const SEEDS: u64 = 1024;
 
 /// Each with the verdicts of which one must be told, and the trouble in which it shows.
-const FAULTS: [(Planted, &[Verdict], Option<Kind>); 15] = [
+const FAULTS: [(Planted, &[Verdict], Option<Kind>); 16] = [
     (Planted::AssureBeforeSync, &[Verdict::Lost, Verdict::NotLive], Some(Kind::PowerLoss)),
     (Planted::DropBlock, &[Verdict::Lost, Verdict::NotLive], None),
     (Planted::SwapTwo, &[Verdict::Reordered], None),
@@ -31,6 +31,7 @@ const FAULTS: [(Planted, &[Verdict], Option<Kind>); 15] = [
     (Planted::ForgetFormerStart, &[Verdict::Unsound], Some(Kind::Flicker)),
     (Planted::MissedOnReconnect, &[Verdict::MissedNeedlessly], None),
     (Planted::CoalesceUndurable, &[Verdict::Lost, Verdict::NotLive], Some(Kind::SlowPowerLoss)),
+    (Planted::PassRejected, &[Verdict::Lost, Verdict::NotLive], None),
     (Planted::FenceNeverDone, &[Verdict::NotLive], None),
 ];
 

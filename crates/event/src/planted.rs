@@ -37,6 +37,8 @@ pub enum Planted {
     MissedOnReconnect,
     /// What is not on its origin's disk yet replaces what is.
     CoalesceUndurable,
+    /// What was rejected, and is gone by the time it would come again, is passed over.
+    PassRejected,
     /// No fence is ever done.
     FenceNeverDone,
 }

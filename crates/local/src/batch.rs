@@ -29,6 +29,18 @@ pub(crate) enum Outgoing {
     Missed { missed: Missed, offset: Offset },
 }
 
+impl Outgoing {
+    /// The offset of its first entry, or of the missed.
+    pub(crate) fn first(&self) -> Offset {
+        match self {
+            Self::Delivery { runs, .. } => {
+                runs.first().map(|(first, _)| *first).unwrap_or_default()
+            }
+            Self::Missed { offset, .. } => *offset,
+        }
+    }
+}
+
 /// Records that were read and not yet delivered, and how far they were looked at.
 #[derive(Debug)]
 pub(crate) struct Batches {

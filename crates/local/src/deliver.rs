@@ -2,7 +2,9 @@
 //! and bounded by what the application has not acknowledged.
 //!
 //! Always holds: within one stream an entry is sent once, in the order of the journal (P2, P3), but
-//! from a rejected one on; a missed before anything later. A subscriber that does not read or
+//! from a rejected one on; a missed before anything later. What was rejected comes again before
+//! anything behind it, or the stream ends: the application passes over the rest until then, so
+//! going on without it would lose all of that (P1). A subscriber that does not read or
 //! acknowledge holds its window and two messages, and nobody else (P8).
 
 pub(crate) mod caught_up;
@@ -112,7 +114,7 @@ impl<'a> Deliver<'a> {
         let mut ready: Option<Message> = None;
         loop {
             if ready.is_none() {
-                ready = self.next_message();
+                ready = self.next_message()?;
             }
             let delayed = self.delayed_until.is_some();
             let empty = ready.is_none() && self.batches.is_empty();
@@ -178,9 +180,14 @@ impl<'a> Deliver<'a> {
     }
 
     /// What to say next: entries, a missed, or that everything from before the opening was said.
-    fn next_message(&mut self) -> Option<Message> {
+    fn next_message(&mut self) -> Result<Option<Message>, Refusal> {
         while self.window.room() > 0 && !self.batches.is_empty() && self.delayed_until.is_none() {
             let outgoing = self.batches.next(&self.filter, &self.rejects, self.window.room());
+            let said = outgoing.as_ref().map(Outgoing::first);
+            let goes_on = self.rejects.goes_on(said, self.batches.at());
+            if !goes_on && !self.local.parts.journal.planted().is(Planted::PassRejected) {
+                return Err(rejected_gone());
+            }
             let message = outgoing.map(|outgoing| self.account(outgoing));
             for passed in self.batches.take_passed() {
                 self.progress.pass(passed, &self.window);
@@ -191,9 +198,14 @@ impl<'a> Deliver<'a> {
             }
             self.place.show(&self.window);
             if message.is_some() {
-                return message;
+                return Ok(message);
             }
         }
+        Ok(self.caught_up())
+    }
+
+    /// That everything from before the opening was said, once it was.
+    fn caught_up(&mut self) -> Option<Message> {
         let (journal, now) = (&self.local.parts.journal, self.local.parts.clock.boot());
         let caught_up = self.catching_up.as_mut()?.look(journal, now, self.batches.at())?;
         self.catching_up = None;
@@ -250,6 +262,13 @@ async fn until(moment: Option<Instant>) {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
+}
+
+/// The next stream begins after what was acknowledged, and is told what there is in its place.
+fn rejected_gone() -> Refusal {
+    let message = "the rejected event is not held any more, because a newer one replaced it or the \
+                   journal is full; connect again";
+    Refusal::new(Code::Unavailable, "REJECTED_GONE", message)
 }
 
 fn unreadable(error: &evermesh_journal::ReadError) -> Refusal {

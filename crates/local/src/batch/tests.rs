@@ -169,6 +169,81 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// An application that rejected something passes over whatever begins behind it. So the first
+    /// that it is told is in that place, or the stream ends before anything is said.
+    #[test]
+    fn p1_what_was_rejected_comes_again_first_or_the_stream_ends(
+        sites in proptest::collection::vec(0_usize..3, 1..20),
+        rejected in any::<proptest::sample::Index>(),
+        cut in 0_usize..20,
+        replaced in proptest::collection::btree_set(0_usize..20, 0..12),
+        aside in any::<bool>(),
+        rooms in proptest::collection::vec(1_u32..5, 1..8),
+    ) {
+        let plans: Vec<_> = sites.iter().map(|site| (1, vec![(*site, 1)], 0, 0)).collect();
+        let (records, shadow) = records(&plans);
+        let heard: Vec<_> = shadow.iter().filter(|(_, _, _, site)| *site < 2).collect();
+        prop_assume!(!heard.is_empty());
+        let at = rejected.get(&heard).0;
+        let newest = records.last().unwrap().end();
+        let mut rejects = Rejects::default();
+        rejects.reject(Offset::from_u64(at), newest);
+        if aside {
+            rejects.set_aside(Offset::from_u64(at));
+        }
+
+        // Meanwhile the oldest are cut, and some are replaced.
+        let cut = records.len().min(cut);
+        let mut left: Vec<_> = records.iter().enumerate().skip(cut).collect();
+        left.retain(|(place, _)| !replaced.contains(place));
+        let mut left: Vec<_> = left.into_iter().map(|(_, record)| Arc::clone(record)).collect();
+        if cut > 0 {
+            let missed = Missed {
+                origin: Some(origin(1)),
+                from: Sequence::ZERO,
+                through: Sequence::from_u64(cut as u64),
+                sites: Vec::new(),
+                cause: v1::MissedCause::Retention,
+            };
+            left.insert(0, Arc::new(Record::new(records[cut - 1].end(), Content::Missed(missed))));
+        }
+        left.retain(|record| record.end().as_u64() >= at);
+        let told = |record: &Record| match &record.content {
+            Content::Missed(_) => true,
+            Content::Block { .. } => heard.iter().any(|(offset, ..)| record.offset.as_u64() == *offset),
+        };
+        let expected: Vec<_> =
+            left.iter().filter(|record| told(record)).map(|record| record.end().as_u64()).collect();
+        let comes = expected.first() == Some(&at);
+
+        let sites = SITES[..2].iter().map(ToString::to_string).collect();
+        let filter = Filter::new(Some(sites), vec![], vec![]).unwrap();
+        let mut batches = Batches::new(Offset::from_u64(at - 1));
+        batches.extend(left);
+        let (mut out, mut rooms) = (Vec::new(), rooms.iter().cycle());
+        while !batches.is_empty() {
+            let outgoing = batches.next(&filter, &rejects, *rooms.next().unwrap());
+            let said = outgoing.as_ref().map(Outgoing::first);
+            if !rejects.goes_on(said, batches.at()) {
+                prop_assert!(!comes && out.is_empty(), "it ended though {} came: {:?}", at, out);
+                return Ok(());
+            }
+            match outgoing {
+                Some(Outgoing::Delivery { runs, .. }) => out.extend(runs.iter().flat_map(
+                    |(first, count)| first.as_u64()..first.as_u64() + u64::from(*count)
+                )),
+                Some(Outgoing::Missed { offset, .. }) => out.push(offset.as_u64()),
+                None => {}
+            }
+        }
+        prop_assert!(comes || expected.is_empty(), "it waits for {}, and hears {:?}", at, out);
+        prop_assert_eq!(out, expected);
+    }
+}
+
 #[test]
 fn a_delivery_is_bounded_in_bytes_and_takes_the_largest_event() {
     let large = vec![(0, 200_000), (0, 200_000)];

@@ -42,7 +42,9 @@ impl Deliver<'_> {
                 Ok(Some(v1::SubscribeResponse { message }))
             }
             Some(Said::Reject(reject)) => {
-                self.reject(reject).await?;
+                if !self.reject(reject).await? {
+                    return Ok(None);
+                }
                 if matches!(ready, Some(Message::CaughtUp(_))) {
                     let (journal, now) = (&self.local.parts.journal, self.local.parts.clock.boot());
                     self.catching_up = Some(CatchingUp::new(journal, now, journal.head()));
@@ -77,8 +79,8 @@ impl Deliver<'_> {
         Ok(())
     }
 
-    /// Takes back what was delivered from a rejected entry on.
-    async fn reject(&mut self, reject: v1::Reject) -> Result<(), Refusal> {
+    /// Takes back what was delivered from a rejected entry on. False: nothing was.
+    async fn reject(&mut self, reject: v1::Reject) -> Result<bool, Refusal> {
         let offset = Offset::from_u64(reject.offset);
         if reject.reason.len() > REASON_BYTES_MAX {
             let length = reject.reason.len();
@@ -89,7 +91,7 @@ impl Deliver<'_> {
             && offset > self.window.delivered()
         {
             // It was on its way when an entry before it was rejected: it will come again.
-            return Ok(());
+            return Ok(false);
         }
         if !self.window.holds(offset) {
             let message = format!("is {offset}, which does not wait for an acknowledgement");
@@ -105,10 +107,11 @@ impl Deliver<'_> {
         self.progress.rewind(before);
         self.traced.rewind(before);
         self.place.show(&self.window);
-        Ok(())
+        Ok(true)
     }
 
-    /// Keeps an entry as a dead letter. A missed is none: it is delivered until it is taken.
+    /// Keeps an entry as a dead letter. A missed is none: it is delivered until it is taken. Nor is
+    /// what was replaced or cut meanwhile: the stream ends where it would come again.
     async fn set_aside(&mut self, offset: Offset, reason: String) -> Result<(), Refusal> {
         let before = Offset::from_u64(offset.as_u64().saturating_sub(1));
         let mut reader = self.local.parts.journal.reader(before);

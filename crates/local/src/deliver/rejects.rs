@@ -37,6 +37,9 @@ pub(crate) struct Rejects {
     /// How often each entry was delivered that was rejected and not acknowledged since.
     attempts: BTreeMap<Offset, u32>,
     again: Option<Again>,
+    /// What was rejected last, until something is said in its place. The application passes over
+    /// everything behind it until then.
+    waits: Option<Offset>,
     /// Entries in whose place the application hears missed.
     aside: BTreeSet<Offset>,
 }
@@ -44,7 +47,7 @@ pub(crate) struct Rejects {
 impl Rejects {
     /// `aside`: what earlier streams of the same durable name rejected for good.
     pub(crate) const fn new(aside: BTreeSet<Offset>) -> Self {
-        Self { attempts: BTreeMap::new(), again: None, aside }
+        Self { attempts: BTreeMap::new(), again: None, waits: None, aside }
     }
 
     /// An entry was rejected; `newest`: the last that was delivered or left out.
@@ -54,11 +57,24 @@ impl Rejects {
         let attempts = *attempts;
         let through = self.again.map_or(newest, |again| again.through.max(newest));
         self.again = Some(Again { through, attempt: attempts + 1 });
+        self.waits = Some(offset);
         if attempts >= ATTEMPTS_MAX {
             return Fate::Exhausted;
         }
         let doubled = DELAY_FIRST.saturating_mul(1 << (attempts - 1).min(16));
         Fate::Later(doubled.min(DELAY_MAX))
+    }
+
+    /// What is said next begins at `said`, or nothing through `at` is heard. False if what was
+    /// rejected last lay before that: it was replaced or cut since, and the application would pass
+    /// over everything.
+    pub(crate) fn goes_on(&mut self, said: Option<Offset>, at: Offset) -> bool {
+        let Some(waits) = self.waits else { return true };
+        let Some(first) = said else { return at < waits };
+        if first <= waits {
+            self.waits = None;
+        }
+        first <= waits
     }
 
     /// It is told as missed from now on.
@@ -105,5 +121,17 @@ mod tests {
         rejects.acknowledged(at(9));
         assert!(rejects.aside().is_empty() && rejects.again().is_none());
         assert_eq!(rejects.reject(at(10), at(10)), later(200), "another entry begins anew");
+    }
+
+    #[test]
+    fn what_was_rejected_last_comes_again_before_anything_behind_it() {
+        let mut rejects = Rejects::default();
+        assert!(rejects.goes_on(Some(at(3)), at(3)), "nothing was rejected");
+        rejects.reject(at(7), at(9));
+        assert!(rejects.goes_on(None, at(6)), "what was left out lay before it");
+        assert!(!rejects.goes_on(None, at(7)) && !rejects.goes_on(Some(at(8)), at(8)), "gone");
+        rejects.reject(at(4), at(9));
+        assert!(!rejects.goes_on(Some(at(7)), at(9)), "an earlier one was rejected since");
+        assert!(rejects.goes_on(Some(at(4)), at(6)) && rejects.goes_on(Some(at(8)), at(8)));
     }
 }

@@ -22,8 +22,6 @@ use crate::world::{Seeded, SimClock, elapsed};
 
 /// Messages that wait for the connection.
 const SAYS_MAX: usize = 64;
-/// What was rejected comes again within this, or never: the longest delay is 1.6 s.
-const COMES_AGAIN_WITHIN: Duration = Duration::from_secs(3);
 /// Pings that wait for their echo; an older one grants nothing any more.
 const PINGS_MAX: usize = 16;
 
@@ -91,8 +89,6 @@ struct Hearing<'a> {
     run: Option<Run>,
     /// What was rejected, until it comes again.
     waits_for: Option<u64>,
-    /// When that was rejected.
-    rejected_at: Duration,
 }
 
 impl Subscriber {
@@ -165,16 +161,7 @@ impl Subscriber {
         say.send(v1::SubscribeRequest { message: Some(Say::Open(open)) }).await.ok()?;
         let opening = client.subscribe(ReceiverStream::new(said));
         let heard = tokio::time::timeout(CALL_DEADLINE, opening).await.ok()?.ok()?.into_inner();
-        let hearing = Hearing {
-            is: self,
-            stage,
-            kept,
-            stream,
-            say,
-            run: None,
-            waits_for: None,
-            rejected_at: Duration::ZERO,
-        };
+        let hearing = Hearing { is: self, stage, kept, stream, say, run: None, waits_for: None };
         let ended = hearing.run(heard).await;
         stage.recorder().say(What::Ended { stream });
         ended
@@ -192,8 +179,6 @@ impl Hearing<'_> {
                     self.ping().await?;
                     continue;
                 }
-                // It was replaced or cut meanwhile, and nothing says so: a new stream goes on.
-                () = tokio::time::sleep(self.left()), if self.waits_for.is_some() => return None,
                 message = heard.message() => message.ok()??.message?,
             };
             match message {
@@ -209,11 +194,6 @@ impl Hearing<'_> {
                 Heard::TakenOver(_) => return None,
             }
         }
-    }
-
-    /// How long what was rejected may still take.
-    fn left(&self) -> Duration {
-        (self.rejected_at + COMES_AGAIN_WITHIN).saturating_sub(elapsed())
     }
 
     fn opened(&mut self, opened: &v1::SubscribeOpened) -> Option<()> {
@@ -283,16 +263,15 @@ impl Hearing<'_> {
         *rejected += 1;
         self.stage.recorder().say(What::Rejecting { stream: self.stream, offset });
         let message = Say::Reject(v1::Reject { offset, reason: "not now".into() });
-        (self.waits_for, self.rejected_at) = (Some(offset), elapsed());
+        self.waits_for = Some(offset);
         self.send(message).await?;
         Some(true)
     }
 
     async fn missed(&mut self, notice: v1::MissedNotice) -> Option<()> {
         let missed = notice.missed?;
-        // What was rejected may have been cut since: that is told in its place.
-        let cut = missed.cause() == v1::MissedCause::Retention;
-        if self.waits_for.is_some_and(|waits| notice.offset != waits && !cut) {
+        if self.waits_for.is_some_and(|waits| notice.offset != waits) {
+            // As with an event: it was on its way.
             return Some(());
         }
         self.waits_for = None;
