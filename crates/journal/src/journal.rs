@@ -66,6 +66,13 @@ impl Journal {
         self.0.start
     }
 
+    /// It keeps no disk: what is called durable here is in memory, and ends with this start. Its id
+    /// is never heard of again.
+    #[must_use]
+    pub fn is_memory(&self) -> bool {
+        !self.0.storage.outlives()
+    }
+
     /// What a test planted in this node; every station asks here.
     #[must_use]
     pub fn planted(&self) -> Planted {

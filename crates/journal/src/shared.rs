@@ -168,8 +168,11 @@ impl Shared {
         self.room.close();
     }
 
+    /// Where there is no disk, none returned.
     pub(crate) fn count_sync(&self) {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+        if self.storage.outlives() {
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use evermesh_event::world::{Clock, Random};
 use evermesh_gate::{Counters, Drain, Gate, Limits, PeerCredentials, Routes, Tcp, Tls, Unix};
-use evermesh_journal::{Directory, Journal, Writer};
+use evermesh_journal::{Directory, Journal, Memory, Storage, Writer};
 use evermesh_local::Local;
 use evermesh_peer::Peers;
 use evermesh_telemetry::{LogOptions, Refusals, Spans, Telemetry};
@@ -220,6 +220,7 @@ impl Node {
         let shared =
             self.shared_port.as_ref().and_then(|(listener, ..)| listener.local_addr().ok());
         let shared = shared.map_or_else(|| "none".to_owned(), |address| address.to_string());
+        let place = node.data_dir.as_ref().map(|path| path.display().to_string());
         tracing::info!(
             "evermesh {}: node {}, epoch {}, journal {} in {}, local socket {}, \
              shared port {shared}",
@@ -227,7 +228,7 @@ impl Node {
             node.name,
             self.journal.start().epoch.get(),
             self.journal.origin().journal,
-            node.data_dir.display(),
+            place.as_deref().unwrap_or("memory: nothing is stored"),
             listen.local.display(),
         );
     }
@@ -247,8 +248,12 @@ async fn open_journal(
     };
     let (clock, random) = (Arc::clone(clock), Arc::clone(random));
     let opened = tokio::task::spawn_blocking(move || {
-        let storage = Directory::open(&path).map_err(|source| Error::DataDir { path, source })?;
-        let storage = Arc::new(storage);
+        let storage: Arc<dyn Storage> = match path {
+            Some(path) => {
+                Arc::new(Directory::open(&path).map_err(|source| Error::DataDir { path, source })?)
+            }
+            None => Arc::new(Memory::new()),
+        };
         let options = evermesh_journal::Options { node, storage, clock, random, limits };
         Ok(Journal::open(options)?)
     });
