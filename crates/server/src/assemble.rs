@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
-use crate::config::{Config, Environment};
+use crate::config::{Config, Durability, Environment};
 use crate::drain::{Links, Running, Signals};
 use crate::error::Error;
 use crate::own::{self, Accounts};
@@ -241,10 +241,14 @@ async fn open_journal(
     random: &Arc<dyn Random>,
 ) -> Result<(Journal, Writer), Error> {
     let (node, path) = (config.node.name.clone(), config.node.data_dir.clone());
+    let limits = match config.journal.durability {
+        Durability::Disk => evermesh_journal::Limits::with_max_bytes,
+        Durability::Memory => evermesh_journal::Limits::in_memory,
+    };
     let limits = evermesh_journal::Limits {
         keep_at_least: config.journal.keep_at_least,
         max_age: config.journal.max_age,
-        ..evermesh_journal::Limits::with_max_bytes(config.journal.max_bytes)
+        ..limits(config.journal.max_bytes)
     };
     let (clock, random) = (Arc::clone(clock), Arc::clone(random));
     let opened = tokio::task::spawn_blocking(move || {

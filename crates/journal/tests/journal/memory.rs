@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evermesh_event::assurance::Presence;
-use evermesh_event::{Offset, ResumeToken};
-use evermesh_journal::{Error, Journal, Limits, Memory, Resume, Storage, Writer};
+use evermesh_event::{JournalId, Offset, Origin, ResumeToken};
+use evermesh_journal::{Content, Error, Journal, Limits, Memory, Resume, Storage, Writer};
 
-use crate::world::{World, append, block, identity, intake, now, other, read_after, small};
+use crate::world::{
+    World, append, block, entries, identity, intake, now, other, read_after, small,
+};
 
 fn open(world: &World, memory: &Arc<Memory>) -> (Journal, Writer) {
     Journal::open(world.options_on(Arc::clone(memory) as Arc<dyn Storage>)).unwrap()
@@ -37,6 +39,27 @@ fn p1_each_start_is_a_new_origin_that_knows_nothing_of_the_former() {
     assert!(read_after(&journal, Offset::ZERO).is_empty());
     assert!(journal.status().frontier.iter().next().is_none(), "nothing of others either");
     assert!(journal.names().is_empty());
+}
+
+#[test]
+fn p1_a_former_start_of_itself_alarms_nobody_and_of_others_everybody() {
+    let (world, memory) = (World::new(5), Arc::new(Memory::new()));
+    let (journal, mut writer) = open(&world, &memory);
+    let mut former = other("web-1");
+    now(journal.take(block(&former, 0, &[1]))).unwrap();
+    former.journal = JournalId::new([4; 16]);
+    now(journal.meet(&former)).unwrap();
+    now(journal.take(block(&other("web-2"), 0, &[1]))).unwrap();
+    let next = Origin { journal: JournalId::new([4; 16]), ..other("web-2") };
+    now(journal.meet(&next)).unwrap();
+    writer.turn().unwrap();
+    let all = read_after(&journal, Offset::ZERO);
+    let missed = all.iter().filter_map(|record| match &record.content {
+        Content::Missed(missed) => missed.origin.clone(),
+        Content::Block { .. } => None,
+    });
+    assert_eq!(missed.collect::<Vec<_>>(), [other("web-2")]);
+    assert_eq!(entries(&all).len(), 3, "what others hold of it is taken");
 }
 
 #[test]
@@ -88,7 +111,7 @@ fn p7_what_everybody_is_past_goes() {
 #[tokio::test]
 async fn it_closes_with_the_thread_and_lets_go() {
     let (mut world, memory) = (World::new(4), Arc::new(Memory::new()));
-    world.limits = Limits::with_max_bytes(1 << 40);
+    world.limits = Limits::in_memory(1 << 40);
     let (journal, writer) = open(&world, &memory);
     let thread = writer.spawn().unwrap();
     let appended = journal.append(&identity(), vec![intake("a")]).await.unwrap();
