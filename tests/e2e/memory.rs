@@ -1,5 +1,5 @@
-//! Nodes in memory mode, alone and beside nodes with a disk: what they assure, what they are counted
-//! for, and what is told when one of them ends.
+//! Nodes in memory mode, alone and beside nodes with a disk: what they assure, what they are
+//! counted for, and what is told when one of them ends.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -63,8 +63,8 @@ impl Cursors {
         });
     }
 
-    /// Whether a member keeps no disk. What one told that kept none says nothing of the disk that it
-    /// has since.
+    /// Whether a member keeps no disk. What one told that kept none says nothing of the disk that
+    /// it has since.
     pub fn in_memory(&self, member: &str, in_memory: bool) {
         self.change(member, |replica| {
             let changed = replica.in_memory != in_memory;

@@ -61,9 +61,9 @@ impl Limits {
         Self { segment_bytes, max_bytes, reserve_bytes: 2 * segment_bytes, ..Self::default() }
     }
 
-    /// The same for a journal that keeps no disk. A publisher that is answered before the writer came
-    /// round to its events is held back, and not refused: between two looks for room no more is
-    /// numbered than half a segment.
+    /// The same for a journal that keeps no disk. A publisher that is answered before the writer
+    /// came round to its events is held back, and not refused: between two looks for room no more
+    /// is numbered than half a segment.
     #[must_use]
     pub fn in_memory(max_bytes: u64) -> Self {
         let limits = Self::with_max_bytes(max_bytes);

@@ -1,5 +1,5 @@
-//! The disk as an argument: one directory with a lock, segments, and a state file; or memory, which
-//! is none.
+//! The disk as an argument: one directory with a lock, segments, and a state file; or memory,
+//! which is none.
 //!
 //! What a write returned from may be lost until `sync_data` returned; what was created or removed,
 //! until `sync_directory`.
@@ -16,7 +16,8 @@ use evermesh_event::Offset;
 pub use self::directory::Directory;
 pub use self::memory::Memory;
 
-/// A directory for one journal. The server brings a [`Directory`] or [`Memory`], a simulation its own.
+/// A directory for one journal. The server brings a [`Directory`] or [`Memory`], a simulation its
+/// own.
 pub trait Storage: Debug + Send + Sync + 'static {
     /// How messages name it.
     fn place(&self) -> String;

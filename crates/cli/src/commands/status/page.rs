@@ -296,7 +296,7 @@ Certificate: ends in 89 days
     fn a_node_without_a_disk_says_so() {
         let mut status = status();
         status.journal.as_mut().unwrap().in_memory = true;
-        status.members[0].in_memory = true;
+        status.members.first_mut().unwrap().in_memory = true;
         let page = page(&status, SystemTime::UNIX_EPOCH);
         assert!(page.lines().all(|line| line.chars().count() <= COLUMNS), "{page}");
         assert!(page.contains("\n  memory: nothing is stored\n"), "{page}");
