@@ -176,6 +176,12 @@ async fn p4_a_member_without_a_disk_counts_for_applied_and_never_as_stored() {
     // And the other way: a subscription anywhere holds back APPLIED of the node without a disk.
     let mut there = subscribe(&disk, shop()).await;
     assert!(matches!(second(&mut there).await, Heard::CaughtUp(_)));
+    let short = v1::PublishRequest {
+        wait_for: Some(prost_types::Duration { seconds: 0, nanos: 300_000_000 }),
+        ..request(&ids("c", 1), Assurance::Applied)
+    };
+    let pending = memory.events().publish(short).await.unwrap().into_inner();
+    assert_eq!(pending.assured(), Assurance::Accepted, "nothing in between is claimed");
     let asks = memory.clone();
     let all = tokio::spawn(async move { publish(&asks, &ids("c", 1), Assurance::Applied).await });
     for stream in [&mut there, &mut stream] {
@@ -252,6 +258,13 @@ async fn p1_what_a_killed_node_without_a_disk_took_with_it_is_missed_once() {
     publish(&mesh.client(0), &ids("c", 1), Assurance::Accepted).await;
     until("it goes on", || last("c0"));
     assert_eq!(causes(&heard), ["forgotten"]);
+
+    // A third start tells of the second one alone.
+    mesh.nodes[0].end(Signal::KILL);
+    mesh.nodes[0].start();
+    publish(&mesh.client(0), &ids("d", 1), Assurance::Accepted).await;
+    until("it goes on once more", || last("d0"));
+    assert_eq!(causes(&heard), ["forgotten", "forgotten"]);
 }
 
 #[tokio::test]

@@ -58,8 +58,8 @@ pub(crate) fn outcome_unknown() -> Refusal {
 /// This node keeps no disk, and says so before anything is taken.
 pub(crate) fn nothing_stored(until: Assurance) -> Refusal {
     let message = format!(
-        "until: this node keeps no disk ([journal] durability = \"memory\"), so nothing is {} here; \
-         ask for ACCEPTED, which promises nothing over a restart, or for APPLIED, or publish at a \
+        "until: this node keeps no disk ([journal] durability = \"memory\"), so nothing is {} \
+         here; ask for ACCEPTED, which promises nothing over a restart, or for APPLIED, or publish at a \
          node that has a disk",
         until.as_str_name().trim_start_matches("ASSURANCE_")
     );
