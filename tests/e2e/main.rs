@@ -23,6 +23,7 @@ mod kills;
 mod letters;
 mod matrix;
 mod members;
+mod memory;
 mod mesh;
 mod node;
 mod one_node;

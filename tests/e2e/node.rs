@@ -131,6 +131,15 @@ impl Node {
         format!("unix:{}", self.socket().display())
     }
 
+    /// Keeps no disk, from the next start on.
+    #[allow(dead_code, reason = "tests/root does not use it")]
+    pub(crate) fn in_memory(&self) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        let text = text.replace(&format!("data_dir = \"{}.data\"\n", self.name), "");
+        let journal = "[journal]\ndurability = \"memory\"\n\n[listen]";
+        fs::write(self.config(), text.replacen("[listen]", journal, 1)).unwrap();
+    }
+
     /// Sets a variable of its environment, from the next start on.
     pub(crate) fn set(&mut self, variable: &'static str, value: &str) {
         self.variables.push((variable, value.to_owned()));

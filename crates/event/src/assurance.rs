@@ -9,8 +9,11 @@ use crate::position::Sequence;
 pub struct Replica {
     /// Its name; its address where its name was never heard.
     pub label: String,
-    /// Through which of this node's sequences it said to hold everything on its disk.
+    /// Through which of this node's sequences it said to hold everything on its disk; in its
+    /// memory, if it keeps none.
     pub stored: Sequence,
+    /// It keeps no disk: it never counts as stored.
+    pub in_memory: bool,
     /// The sites whose subscriptions there have not acknowledged all of that, and through where
     /// they have. The empty site: every one.
     pub lagging: Vec<(String, Sequence)>,
@@ -49,11 +52,15 @@ pub struct Judgement {
 }
 
 /// Is everything through `needed` on the disks of all members that count? `replicas`: how many
-/// suffice; 0: all.
+/// suffice; 0: all. A member without a disk is named, neither counted nor waited for.
 #[must_use]
 pub fn replicated(needed: Sequence, members: &[Replica], replicas: u32) -> Judgement {
     let of = |member: &Replica| {
-        let standing = standing(member, member.stored >= needed, MemberStanding::Stored);
+        let there = member.stored >= needed && !member.in_memory;
+        let standing = match standing(member, there, MemberStanding::Stored) {
+            MemberStanding::Pending if member.in_memory => MemberStanding::InMemory,
+            standing => standing,
+        };
         (member.label.clone(), standing)
     };
     let members: Vec<_> = members.iter().map(of).collect();
@@ -90,12 +97,33 @@ const fn standing(member: &Replica, there: bool, named: MemberStanding) -> Membe
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 
     fn member(label: &str, stored: u64, presence: Presence) -> Replica {
         let (stored, lagging) = (Sequence::from_u64(stored), Vec::new());
-        Replica { label: label.into(), stored, lagging, presence }
+        Replica { label: label.into(), stored, in_memory: false, lagging, presence }
+    }
+
+    #[test]
+    fn p4_a_member_without_a_disk_applies_and_never_counts_as_stored() {
+        let needed = Sequence::from_u64(5);
+        let mut memory = member("m", 5, Presence::Expected);
+        memory.in_memory = true;
+        let disk = member("b", 5, Presence::Expected);
+        let members = [disk, memory.clone()];
+        let judgement = replicated(needed, &members, 0);
+        assert!(judgement.done, "it is not waited for");
+        assert_eq!(judgement.members[1], ("m".to_owned(), MemberStanding::InMemory));
+        assert!(replicated(needed, &members, 1).done);
+        assert!(!replicated(needed, &members, 2).done, "nor counted");
+        assert!(applied(&[("shop", needed)], &members).done);
+        memory.lagging = vec![("shop".to_owned(), Sequence::from_u64(4))];
+        assert!(!applied(&[("shop", needed)], &[memory.clone()]).done, "it is waited for there");
+        memory.presence = Presence::Suspended;
+        let judgement = replicated(needed, &[memory], 0);
+        assert_eq!(judgement.members[0].1, MemberStanding::Suspended);
     }
 
     #[test]

@@ -63,6 +63,19 @@ impl Cursors {
         });
     }
 
+    /// Whether a member keeps no disk. What one told that kept none says nothing of the disk that
+    /// it has since.
+    pub fn in_memory(&self, member: &str, in_memory: bool) {
+        self.change(member, |replica| {
+            let changed = replica.in_memory != in_memory;
+            if changed && !in_memory {
+                replica.stored = Sequence::ZERO;
+            }
+            replica.in_memory = in_memory;
+            changed
+        });
+    }
+
     /// Whether a member counts.
     pub fn presence(&self, member: &str, presence: Presence) {
         self.change(member, |replica| {
@@ -84,6 +97,7 @@ impl Cursors {
         renamed.label = name.to_owned();
         if let Some(known) = members.get(name) {
             renamed.stored = renamed.stored.max(known.stored);
+            renamed.in_memory = known.in_memory;
             renamed.lagging.clone_from(&known.lagging);
             renamed.presence = known.presence;
         }
@@ -124,6 +138,7 @@ impl Cursors {
             let mut replica = Replica {
                 label,
                 stored: Sequence::ZERO,
+                in_memory: false,
                 lagging: Vec::new(),
                 presence: Presence::Expected,
             };
@@ -164,6 +179,17 @@ mod tests {
         cursors.presence("b", Presence::Suspended);
         assert!(watch.has_changed().unwrap());
         assert_eq!(cursors.snapshot()[0].stored, Sequence::from_u64(5));
+    }
+
+    #[test]
+    fn p4_what_a_member_had_in_memory_is_not_taken_for_stored_later() {
+        let cursors = Cursors::default();
+        cursors.in_memory("b", true);
+        cursors.stored("b", Sequence::from_u64(5));
+        cursors.in_memory("b", true);
+        assert_eq!(cursors.snapshot()[0].stored, Sequence::from_u64(5));
+        cursors.in_memory("b", false);
+        assert_eq!(cursors.snapshot()[0].stored, Sequence::ZERO, "its disk said nothing yet");
     }
 
     #[test]

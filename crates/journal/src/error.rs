@@ -140,16 +140,15 @@ impl Failure {
 pub enum AppendError {
     /// The reserve would be touched: retry later.
     #[error(
-        "the journal takes {used_bytes} of {max_bytes} bytes and the file system has {free_bytes} \
-        left; it takes no more \
-         until there is space: retry later, or raise [journal] max_bytes"
+        "the journal takes {used_bytes} of {max_bytes} bytes{}; it takes no more until there is \
+        space: retry later, or raise [journal] max_bytes", left(*free_bytes)
     )]
     Full {
         /// What the segments take.
         used_bytes: u64,
         /// What they may take.
         max_bytes: u64,
-        /// What the file system has left.
+        /// What the file system has left; half of all that can be counted, or more: there is none.
         free_bytes: u64,
     },
     /// A write or fsync failed; nothing is assured any more.
@@ -161,6 +160,14 @@ pub enum AppendError {
     /// The journal was closed.
     #[error("the node is stopping and takes no more events; publish to another node or retry")]
     Closed,
+}
+
+/// What the file system has left, where there is one.
+fn left(free_bytes: u64) -> String {
+    if free_bytes > u64::MAX / 2 {
+        return String::new();
+    }
+    format!(" and the file system has {free_bytes} left")
 }
 
 /// Why a reader cannot go on.

@@ -18,7 +18,8 @@ use crate::leases::Leases;
 use crate::members::KnownMember;
 use crate::producers::{self, Highest};
 use crate::reader::Reader;
-use crate::shared::{Durable, Leaving, Shared, Stage};
+use crate::roster::Leaving;
+use crate::shared::{Durable, Shared, Stage};
 use crate::starts::{SeenStart, SeenStarts};
 use crate::status::Status;
 
@@ -64,6 +65,13 @@ impl Journal {
     #[must_use]
     pub fn start(&self) -> Start {
         self.0.start
+    }
+
+    /// It keeps no disk: what is called durable here is in memory, and ends with this start. Its id
+    /// is never heard of again.
+    #[must_use]
+    pub fn is_memory(&self) -> bool {
+        !self.0.storage.outlives()
     }
 
     /// What a test planted in this node; every station asks here.
@@ -317,9 +325,9 @@ impl Journal {
                 reason: "the journal had ended".into(),
             })
         };
-        let (mut leaving, mut stage) = (self.0.leaving.subscribe(), self.0.stage.subscribe());
-        self.0.roster.leaves();
-        self.0.leaving.send_replace(Leaving::Asked);
+        let (mut leaving, mut stage) =
+            (self.0.roster.leaving.subscribe(), self.0.stage.subscribe());
+        self.0.roster.leave();
         self.0.bell.ring();
         tokio::select! {
             stored = leaving.wait_for(|leaving| *leaving == Leaving::Stored) => {
@@ -334,7 +342,7 @@ impl Journal {
     /// This node leaves the mesh for good, and that is stored.
     #[must_use]
     pub fn is_left(&self) -> bool {
-        *self.0.leaving.borrow() == Leaving::Stored
+        *self.0.roster.leaving.borrow() == Leaving::Stored
     }
 
     /// How the journal is.

@@ -8,8 +8,8 @@
 //!   and moves the durable watermark. A thread drives it in production, a task in simulation.
 //! - A block is shown to readers before it is durable; only assurance waits for
 //!   [`Journal::durable`].
-//! - [`Storage`] is the disk as an argument: a [`Directory`] in production,
-//!   [`simulated::MemoryDisk`] in simulation.
+//! - [`Storage`] is the disk as an argument: a [`Directory`] in production, or [`Memory`], of which
+//!   nothing is stored; [`simulated::MemoryDisk`] in simulation.
 //!
 //! The format on disk is written down in `docs/journal-format.md`. Deliberately absent: healing of
 //! damage from peers, and everything about who may publish or subscribe.
@@ -66,6 +66,6 @@ pub use roster::{Departed, Listed, Merged};
 pub use shared::Durable;
 pub use starts::{SeenStart, SeenStarts};
 pub use status::Status;
-pub use storage::{Directory, Held, LockError, SegmentFile, Storage};
+pub use storage::{Directory, Held, LockError, Memory, SegmentFile, Storage};
 pub use thread::WriterThread;
 pub use writer::{Commit, Writer};

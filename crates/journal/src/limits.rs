@@ -61,6 +61,17 @@ impl Limits {
         Self { segment_bytes, max_bytes, reserve_bytes: 2 * segment_bytes, ..Self::default() }
     }
 
+    /// The same for a journal that keeps no disk. A publisher that is answered before the writer
+    /// came round to its events is held back, and not refused: between two looks for room no more
+    /// is numbered than half a segment.
+    #[must_use]
+    pub fn in_memory(max_bytes: u64) -> Self {
+        let limits = Self::with_max_bytes(max_bytes);
+        let unwritten = usize::try_from(limits.segment_bytes / 4).unwrap_or(UNWRITTEN_BYTES_MIN);
+        let unwritten_bytes_max = unwritten.clamp(UNWRITTEN_BYTES_MIN, limits.unwritten_bytes_max);
+        Self { unwritten_bytes_max, ..limits }
+    }
+
     /// Refuses what cannot work, before anything is touched.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let refuse = |message: String| Err(Error::Limits(message));

@@ -60,7 +60,8 @@ impl Members {
         for replica in cursors.snapshot() {
             let named = |known: &&mut KnownMember| known.name.as_str() == replica.label;
             for known in self.known.values_mut().filter(named) {
-                known.stored = replica.stored;
+                // What was in its memory is on no disk when this node comes back.
+                known.stored = if replica.in_memory { Sequence::ZERO } else { replica.stored };
             }
         }
         let all: Vec<_> =
@@ -87,6 +88,9 @@ mod tests {
         cursors.at_most("web-2", Sequence::from_u64(5));
         let at_the_end = members.take(&cursors, true).unwrap();
         assert_eq!(at_the_end.first().unwrap().1.stored, Sequence::from_u64(5));
+        cursors.in_memory("web-2", true);
+        let at_the_end = members.take(&cursors, true).unwrap();
+        assert_eq!(at_the_end.first().unwrap().1.stored, Sequence::ZERO, "on no disk");
     }
 
     #[test]

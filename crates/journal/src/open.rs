@@ -26,7 +26,7 @@ use crate::producers::Producers;
 use crate::recover::{Expected, Recovered, Window, recover};
 use crate::roster::{Roster, Row};
 use crate::segment::{HEADER_BYTES, Header};
-use crate::shared::{Bell, Durable, Leaving, Shared, Stage};
+use crate::shared::{Bell, Durable, Shared, Stage};
 use crate::space::Space;
 use crate::starts::{SeenStart, Starts};
 use crate::state::{FormerStart, Past, State};
@@ -200,7 +200,7 @@ fn bind(options: &Options, past: &Past) -> Result<Origin, Error> {
         if past.renewal.is_some() {
             tracing::warn!(%node, "the journal gets a new id, and its past is served as received");
         } else if past.left {
-            tracing::info!(%node, "this node had left the mesh: it joins anew, with a new journal id");
+            tracing::info!(%node, "this node had left the mesh: the journal gets a new id");
         } else if *node == options.node {
             return Ok(Origin { node: node.clone(), journal: *journal });
         } else {
@@ -303,7 +303,6 @@ fn assemble(
     let newest = catalog.newest().map(|segment| (segment.end, segment.length));
     let mut seen = past.seen;
     seen.insert(origin.clone(), own_starts(&former, &origin, start));
-    let roster = roster(&origin, past.roster, past.left);
     let (window, window_lead) = window.into_parts();
     let numbering = Numbering {
         origin: origin.clone(),
@@ -327,6 +326,7 @@ fn assemble(
     let durable = watch::Sender::new(Durable { offset: head, own: own_head, failed: false });
     let applied = Applied::new(Arc::clone(&options.clock));
     Arc::new(Shared {
+        roster: roster(&origin, past.roster, past.left),
         origin,
         start,
         planted,
@@ -352,8 +352,6 @@ fn assemble(
         leases: Leases::default(),
         letters: Mutex::new(Letters::new(past.letters)),
         members: Mutex::new(Members::new(past.members)),
-        roster,
-        leaving: watch::Sender::new(Leaving::No),
         syncs: 0.into(),
         renewal: OnceLock::new(),
         limits,

@@ -20,12 +20,24 @@ pub(crate) use self::table::Row;
 use self::table::Table;
 use crate::journal::Journal;
 
+/// Whether this node leaves the mesh for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    No,
+    /// To be stored.
+    Asked,
+    /// Now everybody may be told.
+    Stored,
+}
+
 /// The list of members. Lives in the journal, where the links and the applications meet.
 #[derive(Debug)]
 pub(crate) struct Roster {
     table: Mutex<Table>,
     /// Counts changes of what is told to others. Links and pings hold the other end.
     version: watch::Sender<u64>,
+    /// The writer stores it, and whoever asked waits for that.
+    pub(crate) leaving: watch::Sender<Leaving>,
 }
 
 /// What became of a list that another node told.
@@ -52,7 +64,8 @@ pub struct Departed {
 impl Roster {
     pub(crate) fn new(own: NodeName, rows: Vec<(NodeName, Row)>) -> Self {
         let (version, _) = watch::channel(0);
-        Self { table: Mutex::new(Table::new(own, rows)), version }
+        let leaving = watch::Sender::new(Leaving::No);
+        Self { table: Mutex::new(Table::new(own, rows)), version, leaving }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -70,8 +83,9 @@ impl Roster {
     }
 
     /// This node leaves: nobody brings it back by saying so.
-    pub(crate) fn leaves(&self) {
+    pub(crate) fn leave(&self) {
         self.table().leaves();
+        self.leaving.send_replace(Leaving::Asked);
     }
 
     /// What may be missed of this origin was told.
@@ -107,8 +121,8 @@ impl Journal {
         merged
     }
 
-    /// Where a member is dialled, unless it is known from itself. This node's own: where others dial
-    /// it.
+    /// Where a member is dialled, unless it is known from itself. This node's own: where others
+    /// dial it.
     pub fn note_address(&self, name: &NodeName, address: &str) {
         let changed = self.shared().roster.table().note_address(name, address);
         self.members_changed(changed);

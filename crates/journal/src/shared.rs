@@ -52,16 +52,6 @@ pub(crate) enum Stage {
     Failed,
 }
 
-/// Whether this node leaves the mesh for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Leaving {
-    No,
-    /// To be stored.
-    Asked,
-    /// Now everybody may be told.
-    Stored,
-}
-
 /// One journal.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -101,7 +91,6 @@ pub(crate) struct Shared {
     pub(crate) letters: Mutex<Letters>,
     pub(crate) members: Mutex<Members>,
     pub(crate) roster: Roster,
-    pub(crate) leaving: watch::Sender<Leaving>,
     pub(crate) syncs: AtomicU64,
     /// Why this journal must go on under another id.
     pub(crate) renewal: OnceLock<String>,
@@ -168,8 +157,11 @@ impl Shared {
         self.room.close();
     }
 
+    /// Where there is no disk, none returned.
     pub(crate) fn count_sync(&self) {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+        if self.storage.outlives() {
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

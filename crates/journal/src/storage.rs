@@ -1,9 +1,11 @@
-//! The disk as an argument: one directory with a lock, segments, and a state file.
+//! The disk as an argument: one directory with a lock, segments, and a state file; or memory,
+//! which is none.
 //!
 //! What a write returned from may be lost until `sync_data` returned; what was created or removed,
 //! until `sync_directory`.
 
 mod directory;
+mod memory;
 
 use std::fmt::Debug;
 use std::io;
@@ -12,8 +14,10 @@ use std::sync::Arc;
 use evermesh_event::Offset;
 
 pub use self::directory::Directory;
+pub use self::memory::Memory;
 
-/// A directory for one journal. The server brings a [`Directory`], a simulation its own.
+/// A directory for one journal. The server brings a [`Directory`] or [`Memory`], a simulation its
+/// own.
 pub trait Storage: Debug + Send + Sync + 'static {
     /// How messages name it.
     fn place(&self) -> String;
@@ -93,6 +97,11 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// # Errors
     /// If the disk refuses.
     fn free_bytes(&self) -> io::Result<u64>;
+
+    /// What was synced is there for the next start. If not, nothing may be called stored.
+    fn outlives(&self) -> bool {
+        true
+    }
 
     /// Reads return at once and need no thread of their own.
     fn immediate(&self) -> bool {

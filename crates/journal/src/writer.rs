@@ -18,9 +18,9 @@ use crate::intake::numbering::Pending;
 use crate::producers::Highest;
 use crate::record::format;
 use crate::retain::Retain;
-use crate::roster::Row;
+use crate::roster::{Leaving, Row};
 use crate::segment::{HEADER_BYTES, Header, Noted, Segment};
-use crate::shared::{Durable, Leaving, Shared, Stage};
+use crate::shared::{Durable, Shared, Stage};
 use crate::starts::SeenStart;
 use crate::state::State;
 use crate::storage::{Held, SegmentFile};
@@ -149,8 +149,8 @@ impl Writer {
         }
     }
 
-    /// What waits. Together under one lock: what is known because a record was shown before is never
-    /// stored before that record, and what a record rests on never after it.
+    /// What waits. Together under one lock: what is known because a record was shown before is
+    /// never stored before that record, and what a record rests on never after it.
     fn take(&self) -> (Vec<Pending>, News) {
         let mut numbering = self.shared.numbering();
         let batch = std::mem::take(&mut numbering.queue);
@@ -346,10 +346,10 @@ impl Writer {
             let stored = state.store_roster(&news.roster);
             stored.map_err(|error| self.failed("store who is a member", error))?;
         }
-        if *self.shared.leaving.borrow() == Leaving::Asked {
+        if *self.shared.roster.leaving.borrow() == Leaving::Asked {
             let stored = state.store_left();
             stored.map_err(|error| self.failed("store that this node leaves", error))?;
-            self.shared.leaving.send_replace(Leaving::Stored);
+            self.shared.roster.leaving.send_replace(Leaving::Stored);
         }
         Ok(())
     }

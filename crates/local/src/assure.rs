@@ -45,12 +45,14 @@ impl Goal {
     pub(crate) fn look(&self, local: &Local) -> Result<Look, Refusal> {
         let journal = &local.parts.journal;
         let Durable { own, failed, .. } = *journal.durable().borrow();
-        let stored = own >= self.through;
-        if failed && !stored && self.until > Assurance::Accepted {
+        let durable = own >= self.through;
+        if failed && !durable && self.until > Assurance::Accepted {
             return Err(outcome_unknown());
         }
         let mut look = Look { assured: Assurance::Accepted, members: Vec::new() };
-        if self.until >= Assurance::Stored && stored {
+        // In memory nothing between ACCEPTED and APPLIED is ever said (P4).
+        let stores = !journal.is_memory();
+        if self.until >= Assurance::Stored && durable && stores {
             look.assured = Assurance::Stored;
         }
         if self.until <= Assurance::Stored {
@@ -58,7 +60,8 @@ impl Goal {
         }
         let members = journal.cursors().snapshot();
         let replicated = assurance::replicated(self.through, &members, self.replicas);
-        if stored && replicated.done {
+        let replicated_done = durable && replicated.done;
+        if replicated_done && stores {
             look.assured = Assurance::Replicated;
         }
         if self.until == Assurance::Replicated {
@@ -66,7 +69,7 @@ impl Goal {
             return Ok(look);
         }
         let applied = self.applied(local, members, own);
-        if look.assured == Assurance::Replicated && applied.done {
+        if replicated_done && applied.done {
             look.assured = Assurance::Applied;
         }
         look.members = applied.members;
@@ -78,6 +81,7 @@ impl Goal {
         let journal = &local.parts.journal;
         members.push(Replica {
             label: local.parts.node.to_string(),
+            in_memory: journal.is_memory(),
             stored: if journal.planted().is(Planted::FenceNeverDone) {
                 Sequence::ZERO
             } else {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use evermesh_event as event;
 use evermesh_identity::Denied;
 use evermesh_journal::AppendError;
+use evermesh_proto::v1::Assurance;
 use evermesh_telemetry::Refusal;
 use tonic::Code;
 
@@ -52,6 +53,17 @@ pub(crate) fn outcome_unknown() -> Refusal {
     let message = "whether the events are stored is unknown, because this node's disk failed; \
                    publish them again under the same ids once the node has restarted";
     Refusal::new(Code::Unavailable, "OUTCOME_UNKNOWN", message)
+}
+
+/// This node keeps no disk, and says so before anything is taken.
+pub(crate) fn nothing_stored(until: Assurance) -> Refusal {
+    let message = format!(
+        "until: this node keeps no disk ([journal] durability = \"memory\"), so nothing is {} \
+         here; ask for ACCEPTED, which promises nothing over a restart, or for APPLIED, or publish \
+         at a node that has a disk",
+        until.as_str_name().trim_start_matches("ASSURANCE_")
+    );
+    Refusal::new(Code::FailedPrecondition, "NOTHING_STORED", message)
 }
 
 /// What the journal did not take.

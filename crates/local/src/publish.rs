@@ -16,7 +16,9 @@ use evermesh_telemetry::{Refusal, Span, Station};
 use tokio::time::Instant;
 
 use crate::assure::Goal;
-use crate::errors::{denied, draining, field, invalid, not_appended, outcome_unknown};
+use crate::errors::{
+    denied, draining, field, invalid, not_appended, nothing_stored, outcome_unknown,
+};
 use crate::service::Local;
 use crate::traced::Traced;
 
@@ -43,7 +45,7 @@ pub(crate) async fn publish(
     if local.drain.is_cancelled() {
         return Err(draining());
     }
-    let until = until(request.until());
+    let until = until(local, request.until())?;
     let deadline = Instant::now() + wait_for(request.wait_for.as_ref())?;
     let replicas = request.replicas;
     let all_or_nothing = request.all_or_nothing;
@@ -73,7 +75,9 @@ pub(crate) async fn anew(
     let event = validate(event, fill).map_err(|refusal| field(&refusal))?;
     let (intake, _) = Traced::intake(&local.parts.spans, event, 0);
     let appended = local.parts.journal.append(who.text(), [intake]).await.map_err(not_appended)?;
-    let until = v1::Assurance::Stored;
+    // Where there is no disk, the letter itself was in memory.
+    let in_memory = local.parts.journal.is_memory();
+    let until = if in_memory { v1::Assurance::Accepted } else { v1::Assurance::Stored };
     let goal = Goal { until, through: appended.own_through, sites: BTreeMap::new(), replicas: 0 };
     let (assured, _) = goal.reach(local, Instant::now() + WAIT_DEFAULT).await?;
     if assured < until {
@@ -98,12 +102,20 @@ impl Checked {
     }
 }
 
-/// What is waited for if the request does not say.
-pub(crate) fn until(until: v1::Assurance) -> v1::Assurance {
-    match until {
+/// What is waited for; `STORED` if the request does not say.
+///
+/// # Errors
+/// If this node keeps no disk and can never say so: rather than to answer with less, it refuses.
+pub(crate) fn until(local: &Local, until: v1::Assurance) -> Result<v1::Assurance, Refusal> {
+    let until = match until {
         v1::Assurance::Unspecified => v1::Assurance::Stored,
         until => until,
+    };
+    let needs_disk = matches!(until, v1::Assurance::Stored | v1::Assurance::Replicated);
+    if needs_disk && local.parts.journal.is_memory() {
+        return Err(nothing_stored(until));
     }
+    Ok(until)
 }
 
 pub(crate) fn wait_for(wait: Option<&prost_types::Duration>) -> Result<Duration, Refusal> {

@@ -56,7 +56,7 @@ async fn run(
     });
     let Some(open) = open.await? else { return Ok(()) };
     check_word("producer", "PRODUCER_INVALID", &open.producer)?;
-    let until = until(open.until());
+    let until = until(local, open.until())?;
     let highest_counter = local.parts.journal.highest(who.text(), &open.producer).counter;
     let opened = v1::PublishStreamOpened { highest_counter };
     if !send(answers, Message::Opened(opened)).await {

@@ -169,6 +169,7 @@ impl EventReplication for Local {
             message_bytes_max: bytes(limits::MESSAGE_BYTES_MAX),
             publish_events_max: bytes(limits::PUBLISH_EVENTS_MAX),
             unacknowledged_max: limits::UNACKNOWLEDGED_MAX,
+            in_memory: self.parts.journal.is_memory(),
         }))
     }
 }

@@ -109,6 +109,8 @@ async fn run(
     tracing::info!(peer = %name, "feeds");
     let feed = Feed::new(shared, name, &hello);
     let journal = &shared.parts.journal;
+    // Before its first watermarks: what is in memory is never taken for stored.
+    journal.cursors().in_memory(name.as_str(), hello.in_memory);
     journal.cursors().at_most(name.as_str(), feed.positions.get(journal.origin()));
     let done = feed.run(said, answers, &taken_over).await;
     shared.members.end_feed(name, &taken_over);
@@ -279,7 +281,8 @@ impl<'a> Feed<'a> {
             }
         }
         let (head, leaves) = (self.last_word().await, self.shared.parts.journal.is_left());
-        let goodbye = v1::Goodbye { head: head.as_u64(), r#final: leaves, leaves };
+        let r#final = leaves || self.shared.parts.journal.is_memory();
+        let goodbye = v1::Goodbye { head: head.as_u64(), r#final, leaves };
         let message = Some(Message::Goodbye(goodbye));
         // Whoever is gone needs no goodbye.
         let _ = answers.send(Ok(v1::PullResponse { message })).await;

@@ -16,6 +16,8 @@ pub struct Held {
     pub lacks: Vec<String>,
     /// Not everything yet.
     pub pending: Vec<String>,
+    /// Somebody holds everything on a disk, or this node has none itself.
+    pub safely: bool,
 }
 
 /// Why a member is not forgotten.
@@ -35,7 +37,7 @@ impl Held {
     /// Nothing would be lost if this node left now: whoever is there holds all, or somebody does.
     #[must_use]
     pub fn is_enough(&self) -> bool {
-        self.pending.is_empty() && (self.lacks.is_empty() || !self.holds.is_empty())
+        self.pending.is_empty() && (self.lacks.is_empty() || self.safely)
     }
 }
 
@@ -48,7 +50,10 @@ impl Peers {
         let mut held = Held::default();
         for member in journal.cursors().snapshot() {
             let list = match member.presence {
-                _ if member.stored >= head => &mut held.holds,
+                _ if member.stored >= head => {
+                    held.safely |= !member.in_memory || journal.is_memory();
+                    &mut held.holds
+                }
                 Presence::Expected => &mut held.pending,
                 Presence::Suspended => &mut held.lacks,
                 Presence::Left => continue,

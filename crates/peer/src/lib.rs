@@ -3,8 +3,8 @@
 //! - `link` is the pulling half and step 5 of the way of one event; `feed` the serving half, step
 //!   4.
 //! - `ping` rides a stream of its own, so that liveness never waits behind blocks.
-//! - `members` is who there is and who was heard; what they hold is a cursor in the journal. `lists`
-//!   carries that to others, and `departures` lets go of who is gone.
+//! - `members` is who there is and who was heard; what they hold is a cursor in the journal.
+//!   `lists` carries that to others, and `departures` lets go of who is gone.
 //! - Deliberately absent: trees of members; every node has a link with every other.
 
 mod backoff;

@@ -117,7 +117,8 @@ async fn connect(io: Box<dyn Io>) -> Result<Channel, tonic::transport::Error> {
         .await
 }
 
-/// How far this node is in one origin: what is on its disk, and the sites that lag behind that.
+/// How far this node is in one origin: what is on its disk, or in its memory if it keeps none, and
+/// the sites that lag behind that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Said {
     stored: Sequence,
@@ -418,5 +419,6 @@ fn hello(shared: &Shared) -> v1::Hello {
         frontier: starts::of_journal(&parts.journal),
         credit_bytes: parts.credit_bytes,
         members: lists::of_journal(&parts.journal),
+        in_memory: parts.journal.is_memory(),
     }
 }

@@ -31,8 +31,11 @@ pub struct PeerStatus {
     pub left: bool,
     /// Since its last ping; `None`: none in this start.
     pub last_ping: Option<Duration>,
-    /// Through which of this node's sequences it holds everything on its disk.
+    /// Through which of this node's sequences it holds everything on its disk; in its memory, if it
+    /// keeps none.
     pub stored: Sequence,
+    /// It keeps no disk.
+    pub in_memory: bool,
     /// Why there is no link.
     pub trouble: Option<String>,
 }
@@ -241,14 +244,12 @@ impl Members {
     /// Every member, configured or heard.
     pub(crate) fn status(&self, now: Duration) -> Vec<PeerStatus> {
         let cursors = self.journal.cursors().snapshot();
-        let stored = |label: &str| {
-            let cursor = cursors.iter().find(|replica| replica.label == label);
-            cursor.map_or(Sequence::ZERO, |replica| replica.stored)
-        };
+        let cursor = |label: &str| cursors.iter().find(|replica| replica.label == label);
         let table = self.table();
         let of = |name: Option<&NodeName>, address: &str, entry: Option<&Address>| {
             let heard = name.and_then(|name| table.heard.get(name));
             let last_ping = heard.and_then(|heard| heard.last_ping);
+            let cursor = cursor(name.map_or(address, NodeName::as_str));
             PeerStatus {
                 node: name.map(ToString::to_string),
                 address: address.to_owned(),
@@ -257,7 +258,8 @@ impl Members {
                 suspended: last_ping.is_some_and(|at| self.is_silent(now, at)),
                 left: name.is_some_and(|name| table.left.contains_key(name)),
                 last_ping: last_ping.map(|at| now.saturating_sub(at)),
-                stored: stored(name.map_or(address, NodeName::as_str)),
+                stored: cursor.map_or(Sequence::ZERO, |replica| replica.stored),
+                in_memory: cursor.is_some_and(|replica| replica.in_memory),
                 trouble: entry.and_then(|entry| entry.trouble.clone()),
             }
         };

@@ -162,6 +162,7 @@ impl Admin {
             window_ids: status.window_ids,
             window_age_max: status.window_age_max.try_into().ok(),
             frontier: status.frontier.iter().map(position).collect(),
+            in_memory: self.journal.is_memory(),
         }
     }
 
@@ -175,6 +176,7 @@ impl Admin {
             left: member.left,
             last_ping: member.last_ping.and_then(|since| since.try_into().ok()),
             stored: member.stored.as_u64(),
+            in_memory: member.in_memory,
             trouble: member.trouble.unwrap_or_default(),
         };
         self.peers.as_ref().map_or_else(Vec::new, Peers::status).into_iter().map(status).collect()

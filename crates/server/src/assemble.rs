@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use evermesh_event::world::{Clock, Random};
 use evermesh_gate::{Counters, Drain, Gate, Limits, PeerCredentials, Routes, Tcp, Tls, Unix};
-use evermesh_journal::{Directory, Journal, Writer};
+use evermesh_journal::{Directory, Journal, Memory, Storage, Writer};
 use evermesh_local::Local;
-use evermesh_peer::Peers;
+use evermesh_peer::{Dialer, Peers};
 use evermesh_telemetry::{LogOptions, Refusals, Spans, Telemetry};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
-use crate::config::{Config, Environment};
+use crate::config::{Config, Durability, Environment};
 use crate::drain::{Links, Running, Signals};
 use crate::error::Error;
 use crate::own::{self, Accounts};
@@ -102,31 +102,18 @@ impl Node {
         let rules = Arc::new(own::rules(&config)?);
         let (journal, writer) = open_journal(&config, &clock, &random).await?;
 
-        let local = Local::new(evermesh_local::Parts {
+        let parts = evermesh_local::Parts {
             journal: journal.clone(),
             rules: Arc::clone(&rules),
-            clock: Arc::clone(&clock),
-            random: Arc::clone(&random),
-            spans: spans.clone(),
+            clock,
+            random,
+            spans,
             node: config.node.name.clone(),
             lease: config.mesh.lease,
-        });
-        let peers = credentials.as_ref().map(|credentials| {
-            Peers::new(evermesh_peer::Parts {
-                journal: journal.clone(),
-                rules: Arc::clone(&rules),
-                clock,
-                random,
-                spans,
-                node: config.node.name.clone(),
-                addresses: config.mesh.peers.clone(),
-                dialer: Arc::new(own::dialer(credentials)),
-                lease: config.mesh.lease,
-                address: config.mesh.address.clone(),
-                forget_after: config.mesh.forget_after,
-                credit_bytes: LINK_CREDIT_BYTES,
-            })
-        });
+        };
+        let dialer = credentials.as_ref().map(|credentials| Arc::new(own::dialer(credentials)));
+        let peers = dialer.map(|dialer| others(&config, &parts, dialer as Arc<dyn Dialer>));
+        let local = Local::new(parts);
 
         let leaves = CancellationToken::new();
         let (local_counters, shared_counters) = (Arc::default(), Arc::default());
@@ -220,6 +207,7 @@ impl Node {
         let shared =
             self.shared_port.as_ref().and_then(|(listener, ..)| listener.local_addr().ok());
         let shared = shared.map_or_else(|| "none".to_owned(), |address| address.to_string());
+        let place = node.data_dir.as_ref().map(|path| path.display().to_string());
         tracing::info!(
             "evermesh {}: node {}, epoch {}, journal {} in {}, local socket {}, \
              shared port {shared}",
@@ -227,10 +215,32 @@ impl Node {
             node.name,
             self.journal.start().epoch.get(),
             self.journal.origin().journal,
-            node.data_dir.display(),
+            place.as_deref().unwrap_or("memory: nothing is stored"),
             listen.local.display(),
         );
     }
+}
+
+/// The other members. They share with the applications what both need.
+fn others(
+    config: &Config,
+    local: &evermesh_local::Parts,
+    dialer: Arc<dyn Dialer>,
+) -> (Peers, evermesh_peer::Run) {
+    Peers::new(evermesh_peer::Parts {
+        journal: local.journal.clone(),
+        rules: Arc::clone(&local.rules),
+        clock: Arc::clone(&local.clock),
+        random: Arc::clone(&local.random),
+        spans: local.spans.clone(),
+        node: local.node.clone(),
+        addresses: config.mesh.peers.clone(),
+        dialer,
+        lease: local.lease,
+        address: config.mesh.address.clone(),
+        forget_after: config.mesh.forget_after,
+        credit_bytes: LINK_CREDIT_BYTES,
+    })
 }
 
 /// Opens the journal aside: recovery reads the disk, and may take a while.
@@ -240,15 +250,23 @@ async fn open_journal(
     random: &Arc<dyn Random>,
 ) -> Result<(Journal, Writer), Error> {
     let (node, path) = (config.node.name.clone(), config.node.data_dir.clone());
+    let limits = match config.journal.durability {
+        Durability::Disk => evermesh_journal::Limits::with_max_bytes,
+        Durability::Memory => evermesh_journal::Limits::in_memory,
+    };
     let limits = evermesh_journal::Limits {
         keep_at_least: config.journal.keep_at_least,
         max_age: config.journal.max_age,
-        ..evermesh_journal::Limits::with_max_bytes(config.journal.max_bytes)
+        ..limits(config.journal.max_bytes)
     };
     let (clock, random) = (Arc::clone(clock), Arc::clone(random));
     let opened = tokio::task::spawn_blocking(move || {
-        let storage = Directory::open(&path).map_err(|source| Error::DataDir { path, source })?;
-        let storage = Arc::new(storage);
+        let storage: Arc<dyn Storage> = match path {
+            Some(path) => {
+                Arc::new(Directory::open(&path).map_err(|source| Error::DataDir { path, source })?)
+            }
+            None => Arc::new(Memory::new()),
+        };
         let options = evermesh_journal::Options { node, storage, clock, random, limits };
         Ok(Journal::open(options)?)
     });

@@ -68,8 +68,8 @@ pub struct Config {
 pub struct Node {
     /// Unique in the mesh; with TLS it is the name in the certificate.
     pub name: NodeName,
-    /// Where the journal is.
-    pub data_dir: PathBuf,
+    /// Where the journal is. `None` in memory mode.
+    pub data_dir: Option<PathBuf>,
     /// How long calls under way may take to end when the node stops.
     pub drain: Duration,
 }
@@ -114,12 +114,23 @@ pub enum OnStop {
 /// `[journal]`: what it may take.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    /// On the disk, in bytes.
+    /// Where it is kept.
+    pub durability: Durability,
+    /// On the disk, or in memory, in bytes.
     pub max_bytes: u64,
     /// What everybody is past is kept for so long.
     pub keep_at_least: Duration,
     /// What is older is cut.
     pub max_age: Duration,
+}
+
+/// Where the journal is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// In `[node] data_dir`.
+    Disk,
+    /// Nowhere: each start is a new origin, and nothing is stored.
+    Memory,
 }
 
 /// `[log]`: lines on standard error.

@@ -202,6 +202,7 @@ impl Running {
         if timeout(STOP_DEADLINE, tasks).await.is_err() {
             tracing::warn!("some tasks did not stop within {STOP_DEADLINE:?}");
         }
+        let in_memory = self.journal.is_memory();
         let journal = async {
             let closed = self.journal.close().await;
             // The thread knows why, if it failed.
@@ -217,7 +218,8 @@ impl Running {
         let closed = closed.unwrap_or(Err(Error::JournalStuck(CLOSE_DEADLINE)));
         drop(self.socket);
         if closed.is_ok() {
-            tracing::info!("ended; everything is stored");
+            let kept = if in_memory { "nothing is kept" } else { "everything is stored" };
+            tracing::info!("ended; {kept}");
         }
         closed
     }

@@ -111,7 +111,8 @@ impl Code {
         };
         let lagging = known.lag.map(|lag| (SITE.to_owned(), at(lag))).into_iter().collect();
         let label = "member".to_owned();
-        let member = Replica { label, stored: at(known.stored), lagging, presence };
+        let member =
+            Replica { label, stored: at(known.stored), in_memory: false, lagging, presence };
         assurance::applied(&[(SITE, at(through))], &[member]).done
     }
 

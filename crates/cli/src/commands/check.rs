@@ -33,7 +33,13 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     output.line(&format!("{} is valid", config.file.display()))?;
     let line = |label: &str, text: String| output.line(&format!("  {label:<9}{text}"));
     let (node, listen, mesh) = (&config.node, &config.listen, &config.mesh);
-    line("node", format!("{}, data in {}", node.name, node.data_dir.display()))?;
+    line(
+        "node",
+        match &node.data_dir {
+            Some(path) => format!("{}, data in {}", node.name, path.display()),
+            None => format!("{}, in memory: nothing is stored", node.name),
+        },
+    )?;
     line("local", listen.local.display().to_string())?;
     if let (Some(shared), Some(own)) = (listen.shared, credentials) {
         line("shared", shared.to_string())?;

@@ -244,6 +244,12 @@ impl Numbering {
         if *origin == self.origin || self.knows(shared, origin) {
             return false;
         }
+        if origin.node == self.origin.node && !shared.storage.outlives() {
+            // A former start of this node. Every place that was given out there is unknown here,
+            // and whoever comes back with one is told so; everybody else began after it.
+            self.frontier.advance(origin, Sequence::ZERO);
+            return false;
+        }
         let mut others = self.untold(shared, &origin.node);
         others.retain(|other| other != origin && *other != self.origin);
         if origin.node == self.origin.node {

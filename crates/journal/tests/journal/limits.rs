@@ -142,5 +142,7 @@ fn limits_that_cannot_work_are_refused_before_anything_is_touched() {
     for max_bytes in [16 << 20, 256 << 20, 4 << 30, 1 << 40] {
         world.limits = Limits::with_max_bytes(max_bytes);
         drop(world.open());
+        world.limits = Limits::in_memory(max_bytes);
+        drop(world.open());
     }
 }

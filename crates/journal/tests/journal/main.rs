@@ -19,6 +19,7 @@ mod fixture;
 mod flips;
 mod intake;
 mod limits;
+mod memory;
 mod places;
 mod reading;
 mod retain;

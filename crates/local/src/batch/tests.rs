@@ -213,7 +213,9 @@ proptest! {
         left.retain(|record| record.end().as_u64() >= at);
         let told = |record: &Record| match &record.content {
             Content::Missed(_) => true,
-            Content::Block { .. } => heard.iter().any(|(offset, ..)| record.offset.as_u64() == *offset),
+            Content::Block { .. } => {
+                heard.iter().any(|(offset, ..)| record.offset.as_u64() == *offset)
+            }
         };
         let expected: Vec<_> =
             left.iter().filter(|record| told(record)).map(|record| record.end().as_u64()).collect();

@@ -9,8 +9,8 @@ use evermesh_proto::v1;
 use super::progress::Progress;
 use crate::service::Local;
 
-/// What may be passed on now. `acknowledged`: everything through there is. Each lease that is granted makes the subscription count for fences
-/// for as long, also if its stream ends before.
+/// What may be passed on now. `acknowledged`: everything through there is. Each lease that is
+/// granted makes the subscription count for fences for as long, also if its stream ends before.
 pub(crate) fn freshness(
     local: &Local,
     progress: &Progress,

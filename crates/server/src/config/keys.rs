@@ -70,6 +70,7 @@ keys! {
     FORGET_AFTER = "mesh" "forget_after":
         "a duration from \"1m\" to \"8760h\", such as \"24h\" (ms, s, m, h)";
     ON_STOP = "mesh" "on_stop": "\"stay\" or \"leave\"";
+    DURABILITY = "journal" "durability": "\"disk\" or \"memory\"";
     MAX_BYTES = "journal" "max_bytes":
         "a size from \"64MiB\" to \"16TiB\", such as \"4GiB\" (KiB, MiB, GiB, TiB)";
     KEEP = "journal" "keep_at_least":

@@ -19,7 +19,9 @@ use super::document::{Document, Place, Raw, Rule, Value};
 use super::environment::Environment;
 use super::keys::{self, Key};
 use super::problem::{Problem, Problems};
-use super::{Config, Journal, LOCAL_DEFAULT, Listen, Log, Mesh, Node, OnStop, quantity};
+use super::{
+    Config, Durability, Journal, LOCAL_DEFAULT, Listen, Log, Mesh, Node, OnStop, quantity,
+};
 
 /// What the kernel takes as the path of a socket, without the final zero byte.
 const SOCKET_PATH_MAX: usize = 107;
@@ -51,6 +53,8 @@ const MAX_AGE_MAX: Duration = Duration::from_secs(8760 * 60 * 60);
 /// A member that is away over a weekend misses nothing.
 const MAX_AGE_DEFAULT: Duration = Duration::from_secs(168 * 60 * 60);
 const MAX_BYTES_DEFAULT: u64 = 4 << 30;
+/// What a process beside an application may well take: about a hundred thousand invalidations.
+const MAX_BYTES_DEFAULT_MEMORY: u64 = 64 << 20;
 /// Below it, what is kept free for received events would be most of it.
 const MAX_BYTES_MIN: u64 = 64 << 20;
 const MAX_BYTES_MAX: u64 = 16 << 40;
@@ -66,7 +70,8 @@ pub(super) fn config(
         base: file.parent().unwrap_or_else(|| Path::new("")),
     };
     let name = reading.name();
-    let data_dir = reading.path(&keys::DATA_DIR, DATA_DIR_DEFAULT);
+    let durability = reading.durability();
+    let data_dir = reading.data_dir(durability);
     let drain = reading.duration(&keys::DRAIN, Duration::ZERO, DRAIN_MAX, DRAIN_DEFAULT);
     let listen =
         Listen { shared: reading.shared(), local: reading.local(), accounts: reading.accounts() };
@@ -80,7 +85,8 @@ pub(super) fn config(
         on_stop: reading.on_stop(),
     };
     let journal = Journal {
-        max_bytes: reading.max_bytes(),
+        durability,
+        max_bytes: reading.max_bytes(durability),
         keep_at_least: reading.duration(&keys::KEEP, KEEP_MIN, KEEP_MAX, KEEP_DEFAULT),
         max_age: reading.duration(&keys::MAX_AGE, MAX_AGE_MIN, MAX_AGE_MAX, MAX_AGE_DEFAULT),
     };
@@ -155,8 +161,38 @@ impl Reading<'_> {
         })
     }
 
-    fn max_bytes(&mut self) -> u64 {
-        self.or(&keys::MAX_BYTES, MAX_BYTES_DEFAULT, |value| {
+    fn durability(&mut self) -> Durability {
+        self.or(&keys::DURABILITY, Durability::Disk, |value| match value.text()? {
+            "disk" => Some(Durability::Disk),
+            "memory" => Some(Durability::Memory),
+            _ => None,
+        })
+    }
+
+    /// Whoever names a directory expects something to be kept in it.
+    fn data_dir(&mut self, durability: Durability) -> Option<PathBuf> {
+        let path = self.path(&keys::DATA_DIR, DATA_DIR_DEFAULT);
+        if durability == Durability::Disk {
+            return Some(path);
+        }
+        if let Some(value) = self.document.get(&keys::DATA_DIR).cloned() {
+            let message = format!(
+                "{} is of no use with {} = \"memory\": nothing is kept there, and each start \
+                 begins with an empty journal; remove it, or set durability to \"disk\"",
+                keys::DATA_DIR,
+                keys::DURABILITY
+            );
+            self.document.refuse(&value.place, message);
+        }
+        None
+    }
+
+    fn max_bytes(&mut self, durability: Durability) -> u64 {
+        let default = match durability {
+            Durability::Disk => MAX_BYTES_DEFAULT,
+            Durability::Memory => MAX_BYTES_DEFAULT_MEMORY,
+        };
+        self.or(&keys::MAX_BYTES, default, |value| {
             let allowed = MAX_BYTES_MIN..=MAX_BYTES_MAX;
             quantity::bytes(value.text()?).filter(|read| allowed.contains(read))
         })

@@ -66,6 +66,7 @@ fn the_documented_values_are_the_defaults() {
     assert_eq!(written.node.drain, default.node.drain);
     assert_eq!(written.listen.local, default.listen.local);
     assert_eq!(written.mesh.lease, default.mesh.lease);
+    assert_eq!(written.journal.durability, default.journal.durability);
     assert_eq!(written.journal.max_bytes, default.journal.max_bytes);
     assert_eq!(written.journal.keep_at_least, default.journal.keep_at_least);
     assert_eq!(written.journal.max_age, default.journal.max_age);
@@ -76,6 +77,31 @@ fn the_documented_values_are_the_defaults() {
     assert_eq!(written.tls.unwrap().cert, Path::new("/etc/evermesh/web-1.pem"));
     assert_eq!(written.mesh.peers.len(), 2);
     assert_eq!(written.allow.len(), 1);
+}
+
+#[test]
+fn memory_mode_takes_little_and_has_no_directory() {
+    let memory = |more: &str| parse(&format!("[node]\nname = \"a\"\n[journal]\n{more}")).unwrap();
+    let config = memory("durability = \"memory\"");
+    assert_eq!(config.journal.durability, Durability::Memory);
+    assert_eq!((config.node.data_dir, config.journal.max_bytes), (None, 64 << 20));
+    let config = memory("durability = \"memory\"\nmax_bytes = \"1GiB\"");
+    assert_eq!(config.journal.max_bytes, 1 << 30);
+    let config = memory("durability = \"disk\"");
+    assert_eq!(config.journal.durability, Durability::Disk);
+    assert!(config.node.data_dir.is_some());
+}
+
+#[test]
+fn a_directory_in_memory_mode_is_refused_where_it_stands() {
+    let file = "[node]\nname = \"a\"\ndata_dir = \"data\"\n[journal]\ndurability = \"memory\"\n";
+    let refused = refused(file);
+    let wanted = "[node] data_dir is of no use with [journal] durability = \"memory\": nothing is \
+                  kept there";
+    assert!(refused.contains(wanted) && refused.contains("line 3"), "{refused}");
+    let variable = [("EVERMESH_JOURNAL__DURABILITY", "memory")];
+    let other = file.replace("memory", "disk");
+    assert!(parse_with(&other, &variable).unwrap_err().to_string().contains(wanted));
 }
 
 #[test]

@@ -48,6 +48,7 @@ fn journal(journal: &v1::JournalStatus) -> Value {
         "window_ids": journal.window_ids,
         "window_age_max_seconds": journal.window_age_max.as_ref().and_then(seconds),
         "frontier": frontier.collect::<Vec<_>>(),
+        "in_memory": journal.in_memory,
     })
 }
 
@@ -62,6 +63,7 @@ fn member(member: &v1::MemberStatus) -> Value {
         "last_ping_seconds": member.last_ping.as_ref().and_then(seconds),
         "stored": sequence(member.stored),
         "trouble": member.trouble,
+        "in_memory": member.in_memory,
     })
 }
 

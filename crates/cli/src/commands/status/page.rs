@@ -53,16 +53,16 @@ impl Page {
         let sequence = |value| Sequence::from_u64(value).to_string();
         self.line("");
         self.line(&format!("Journal {id}, epoch {}", journal.epoch));
-        self.row("offset", &offset(journal.head), "on disk", &offset(journal.durable));
-        self.row(
-            "own sequence",
-            &sequence(journal.own_head),
-            "on disk",
-            &sequence(journal.own_durable),
-        );
+        if journal.in_memory {
+            self.line("  memory: nothing is stored");
+        }
+        let kept = if journal.in_memory { "in memory" } else { "on disk" };
+        self.row("offset", &offset(journal.head), kept, &offset(journal.durable));
+        self.row("own sequence", &sequence(journal.own_head), kept, &sequence(journal.own_durable));
         let (published, received) = (journal.events_published, journal.events_received);
         self.row("published", &published.to_string(), "received", &received.to_string());
-        self.row("disk", &size(journal.disk_bytes), "syncs", &journal.syncs.to_string());
+        let place = if journal.in_memory { "memory" } else { "disk" };
+        self.row(place, &size(journal.disk_bytes), "syncs", &journal.syncs.to_string());
         let window = journal.window_age_max.and_then(|age| Duration::try_from(age).ok());
         let window = window.map_or_else(String::new, |window| format!("at most {}", age(window)));
         self.row("remembered ids", &journal.window_ids.to_string(), "for", &window);
@@ -94,11 +94,12 @@ impl Page {
             let ping = ping.map_or_else(|| "never".to_owned(), |since| format!("{since:.1?}"));
             let yes = |yes| if yes { "yes" } else { "no" };
             self.line(&format!(
-                "{:<22} {:<5} {:<5} {ping:<10} {}{}",
+                "{:<22} {:<5} {:<5} {ping:<10} {}{}{}",
                 fit(name, 22),
                 yes(member.pulling),
                 yes(member.feeding),
                 Sequence::from_u64(member.stored),
+                if member.in_memory { "  in memory" } else { "" },
                 match (member.left, member.suspended) {
                     (true, _) => "  left",
                     (false, true) => "  suspended",
@@ -219,6 +220,7 @@ mod tests {
                     v1::OriginPosition { origin: Some(origin("web-1")), sequence: position(12) },
                     v1::OriginPosition { origin: Some(origin("web-2")), sequence: position(5) },
                 ],
+                in_memory: false,
             }),
             members: vec![
                 v1::MemberStatus {
@@ -288,6 +290,18 @@ Connections: 3 open; accepted 2 shared, 4 local; dialled 1; refused 0
 Certificate: ends in 89 days
 ";
         assert_eq!(page, expected);
+    }
+
+    #[test]
+    fn a_node_without_a_disk_says_so() {
+        let mut status = status();
+        status.journal.as_mut().unwrap().in_memory = true;
+        status.members.first_mut().unwrap().in_memory = true;
+        let page = page(&status, SystemTime::UNIX_EPOCH);
+        assert!(page.lines().all(|line| line.chars().count() <= COLUMNS), "{page}");
+        assert!(page.contains("\n  memory: nothing is stored\n"), "{page}");
+        assert!(page.contains("  memory          64 MiB"), "{page}");
+        assert!(page.contains("3:11  in memory\n") && !page.contains("disk"), "{page}");
     }
 
     #[test]

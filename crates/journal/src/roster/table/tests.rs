@@ -118,7 +118,8 @@ proptest! {
         }
         let views: Vec<Vec<_>> = tables
             .iter()
-            .map(|table| table.list().into_iter().map(|(n, l)| (n, l.incarnation, l.left)).collect())
+            .map(|table| table.list().into_iter())
+            .map(|list| list.map(|(n, l)| (n, l.incarnation, l.left)).collect())
             .collect();
         prop_assert!(views.iter().all(|view| *view == views[0]), "{views:?}");
         prop_assert!(views[0].iter().all(|(_, _, left)| !left), "{views:?}");
