@@ -1,5 +1,6 @@
 //! P1: an event is rejected that a newer one has replaced, or that the full journal has cut, by
-//! the time it would come again. Whoever rejected it passes over what is behind it, and hears all of it.
+//! the time it would come again. Whoever rejected it passes over what is behind it, and hears all
+//! of it.
 
 use std::time::Duration;
 
