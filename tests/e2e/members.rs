@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::history::{Publisher, Subscriber};
 use crate::mesh::{Mesh, status, succeed};
-use crate::node::{evermesh, failure, until};
+use crate::node::{Node, evermesh, failure, free_port, until};
 
 const EVENTS: usize = 100;
 const PUBLISH: [&str; 7] = ["publish", "--site", "blog", "--type", "t", "--key", "k"];
@@ -172,7 +172,7 @@ fn a_node_that_knows_one_address_joins_all() {
     }
     // The first one knows nobody.
     mesh.knows_nobody(0);
-    mesh.nodes.iter_mut().for_each(crate::node::Node::start);
+    mesh.nodes.iter_mut().for_each(Node::start);
     (0..4).for_each(|node| mesh.linked(node));
     let far = Subscriber::start(&mesh.nodes[1].at(), mesh.path("far.jsonl"));
     let mut publisher = Publisher::start(&mesh.nodes[3].at(), mesh.path("published.jsonl"));
@@ -188,4 +188,33 @@ fn a_node_that_knows_one_address_joins_all() {
         let member = member(&mesh, 2, "web-4");
         member["pulling"] == true && member["feeding"] == true
     });
+}
+
+#[test]
+fn two_nodes_under_one_name_are_both_served_and_the_log_says_where_they_are() {
+    let mesh = Mesh::started(3);
+    // Somebody copied certificate and configuration to another machine.
+    let more = format!(
+        "shared = \"127.0.0.1:{}\"\n[tls]\ncert = \"web-3.pem\"\nkey = \"web-3.key\"\n\
+         ca = \"ca.pem\"\n[mesh]\npeers = [\"{}\", \"{}\"]\nlease = \"1s\"\n",
+        free_port(),
+        mesh.shared(0),
+        mesh.shared(1)
+    );
+    let mut twin = Node::new(&mesh.path(""), "twin", &more);
+    twin.set("EVERMESH_NODE__NAME", "web-3");
+    twin.start();
+    until("it is noticed", || mesh.nodes[0].log().contains("two nodes bear this name"));
+    let one = Subscriber::start(&mesh.nodes[2].at(), mesh.path("one.jsonl"));
+    let other = Subscriber::start(&twin.at(), mesh.path("other.jsonl"));
+    let mut publisher = Publisher::start(&mesh.nodes[0].at(), mesh.path("published.jsonl"));
+    publisher.hand_in(EVENTS);
+    until("they are assured", || publisher.assured() == EVENTS);
+    heard("both hear all", &publisher, &[&one, &other]);
+    let standing = fence(&mesh, 0);
+    let bears = standing.iter().filter(|(name, _)| name.starts_with("web-3"));
+    assert_eq!(bears.map(|(_, standing)| standing.as_str()).collect::<Vec<_>>(), ["applied"; 2]);
+    twin.end(Signal::TERM);
+    until("and waited for no more", || fence(&mesh, 0).len() == 3);
+    assert_eq!(fence(&mesh, 0)["web-3"], "applied");
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use evermesh_event::Remote;
 use evermesh_identity::Identity;
 use http::Request;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,7 +26,7 @@ use crate::drain::Drain;
 use crate::error::Refusal;
 use crate::layers::{self, Answer};
 use crate::limits::Limits;
-use crate::listener::{Listener, Remote};
+use crate::listener::Listener;
 use crate::preface::{self, Prefaced};
 use crate::routes::Routes;
 use crate::sparing::Sparing;

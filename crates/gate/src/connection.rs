@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use evermesh_event::Arrival;
+use evermesh_event::{Arrival, Remote};
 use evermesh_identity::Identity;
 use http::{HeaderMap, HeaderName, Request};
 use hyper::body::Incoming;
@@ -29,7 +29,6 @@ use crate::counters::{Counters, Open, count};
 use crate::drain::Drain;
 use crate::layers::Answer;
 use crate::limits::Limits;
-use crate::listener::Remote;
 use crate::path;
 use crate::preface::{Prefaced, Speaks};
 

@@ -31,6 +31,7 @@ pub use admission::{Admission, PeerCredentials, Tls};
 pub use counters::Counters;
 pub use drain::{Drain, DrainHandle};
 pub use error::Refusal;
+pub use evermesh_event::Remote;
 pub use limits::Limits;
-pub use listener::{Listener, Remote, Tcp, Unix};
+pub use listener::{Listener, Tcp, Unix};
 pub use routes::{Routes, RoutesBuilder, Service};

@@ -3,11 +3,10 @@
 //! The first step of a connection. Real sockets here; a simulated network brings its own
 //! [`Listener`]. Opening, naming and removing sockets is the server's business.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 
+use evermesh_event::Remote;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -23,30 +22,6 @@ pub trait Listener: Send + 'static {
     /// The next connection. Must be safe to drop at any point without losing one. After an error
     /// it is called again, a little later.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Remote)>> + Send;
-}
-
-/// Where a connection comes from, for log lines only: `10.0.0.2:4411` or `unix`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remote(Arc<str>);
-
-impl Remote {
-    /// The remote with this text.
-    #[must_use]
-    pub fn new(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// The shared port.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use evermesh_event::{NodeName, Origin, Sequence};
+use evermesh_event::{JournalId, NodeName, Origin, Remote, Sequence, StartId};
 use evermesh_journal::{Content, Reader, Record};
 use evermesh_proto::v1;
 use evermesh_proto::v1::pull_request::Message as Said;
@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
+use crate::members::Feeding;
 use crate::peers::Shared;
 use crate::{lists, starts};
 
@@ -52,12 +53,13 @@ type Answers = mpsc::Sender<Result<v1::PullResponse, Status>>;
 pub(crate) fn feed(
     shared: &Arc<Shared>,
     name: NodeName,
+    from: Remote,
     said: Streaming<v1::PullRequest>,
 ) -> ReceiverStream<Result<v1::PullResponse, Status>> {
     let (answers, stream) = mpsc::channel(ANSWERS_MAX);
     let task = Arc::clone(shared);
     shared.feeds.spawn(async move {
-        if let Err(refusal) = run(&task, &name, said, &answers).await {
+        if let Err(refusal) = run(&task, &name, from, said, &answers).await {
             let status = task.refusals.refuse(name.as_str(), refusal);
             // A receiver that does not read is not waited for.
             let _ = answers.send_timeout(Err(status), Duration::from_secs(1)).await;
@@ -69,6 +71,7 @@ pub(crate) fn feed(
 async fn run(
     shared: &Arc<Shared>,
     name: &NodeName,
+    from: Remote,
     mut said: Streaming<v1::PullRequest>,
     answers: &Answers,
 ) -> Result<(), Refusal> {
@@ -102,26 +105,43 @@ async fn run(
         let _ = answers.send(Ok(v1::PullResponse { message })).await;
         return Err(left(name));
     }
-    let taken_over = shared.members.begin_feed(name).ok_or_else(|| {
-        let message = "this node knows as many members as it can";
-        Refusal::new(Code::ResourceExhausted, "TOO_MANY_MEMBERS", message)
-    })?;
-    tracing::info!(peer = %name, "feeds");
-    let feed = Feed::new(shared, name, &hello);
+    let feeding = begin(shared, name, from, &hello)?;
+    tracing::info!(peer = feeding.label, "feeds");
+    let feed = Feed::new(shared, name, &feeding, &hello);
     let journal = &shared.parts.journal;
     // Before its first watermarks: what is in memory is never taken for stored.
-    journal.cursors().in_memory(name.as_str(), hello.in_memory);
-    journal.cursors().at_most(name.as_str(), feed.positions.get(journal.origin()));
-    let done = feed.run(said, answers, &taken_over).await;
-    shared.members.end_feed(name, &taken_over);
+    journal.cursors().in_memory(&feeding.label, hello.in_memory);
+    journal.cursors().at_most(&feeding.label, feed.positions.get(journal.origin()));
+    let done = feed.run(said, answers, &feeding.stop).await;
+    shared.members.end_feed(name, &feeding);
     tracing::info!(peer = %name, "feeds no more");
     done
+}
+
+fn begin(
+    shared: &Shared,
+    name: &NodeName,
+    from: Remote,
+    hello: &v1::Hello,
+) -> Result<Feeding, Refusal> {
+    let journal = JournalId::from_slice(&hello.journal);
+    let run = journal.and_then(|journal| Ok((journal, StartId::from_slice(&hello.start)?)));
+    let run = run.map_err(|error| {
+        let message = format!("hello: journal and start have 16 bytes each: {error}");
+        Refusal::new(Code::InvalidArgument, "HELLO_INVALID", message)
+    })?;
+    shared.members.begin_feed(name, run, from, shared.parts.clock.boot()).ok_or_else(|| {
+        let message = "this node knows as many members as it can, or two others bear this name";
+        Refusal::new(Code::ResourceExhausted, "TOO_MANY_MEMBERS", message)
+    })
 }
 
 /// One feed.
 struct Feed<'a> {
     shared: &'a Arc<Shared>,
     name: &'a NodeName,
+    /// Under what name the receiver is counted.
+    label: &'a str,
     /// What is wanted, and where the receiver is, what is on its way included.
     positions: Positions,
     reader: Reader,
@@ -131,11 +151,17 @@ struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    fn new(shared: &'a Arc<Shared>, name: &'a NodeName, hello: &v1::Hello) -> Self {
+    fn new(
+        shared: &'a Arc<Shared>,
+        name: &'a NodeName,
+        feeding: &'a Feeding,
+        hello: &v1::Hello,
+    ) -> Self {
+        let label = feeding.label.as_str();
         let (journal, node) = (&shared.parts.journal, &shared.parts.node);
         let here = journal.frontier();
         let frontier = starts::frontier(&hello.frontier);
-        journal.note_holds(name.as_str(), &frontier);
+        journal.note_holds(label, &frontier);
         let positions = Positions::new(node, frontier);
         let origins = here.iter().map(|(origin, _)| origin).chain([journal.origin()]);
         let places = origins
@@ -144,7 +170,7 @@ impl<'a> Feed<'a> {
         let after = places.min().unwrap_or_else(|| journal.head());
         let credit = hello.credit_bytes.min(CREDIT_BYTES_MAX);
         let (reader, ready) = (journal.reader(after), VecDeque::new());
-        Self { shared, name, positions, reader, credit, ready }
+        Self { shared, name, label, positions, reader, credit, ready }
     }
 
     async fn run(
@@ -258,7 +284,7 @@ impl<'a> Feed<'a> {
                 let stored = stored.map(|mark| Sequence::from_u64(mark.sequence));
                 // What this start never numbered cannot be stored by anybody.
                 if let Some(stored) = stored.filter(|stored| *stored <= head) {
-                    journal.cursors().applied(self.name.as_str(), stored, lagging);
+                    journal.cursors().applied(self.label, stored, lagging);
                 }
             }
             Some(Said::Want(want)) => self.want(&want),

@@ -7,9 +7,12 @@ use std::time::Duration;
 use evermesh_event::assurance::Presence;
 use evermesh_event::{NodeName, Planted, Sequence};
 use evermesh_journal::Journal;
-use tokio_util::sync::CancellationToken;
 
+mod feeds;
 mod listed;
+
+pub(crate) use self::feeds::Feeding;
+use self::feeds::Twin;
 
 /// In one mesh. Every node has a link with every other; far more than a site has web nodes.
 pub(crate) const MEMBERS_MAX: usize = 4096;
@@ -56,8 +59,10 @@ struct Address {
 #[derive(Debug, Default)]
 struct Heard {
     last_ping: Option<Duration>,
-    /// Ends the present feed; a newer one takes over.
-    feed: Option<CancellationToken>,
+    /// The present feed; a newer one takes over.
+    feed: Option<Feeding>,
+    /// Another node that bears the same name.
+    twin: Option<Twin>,
     /// Whom it has not heard for so long that it would forget them.
     away: BTreeSet<NodeName>,
 }
@@ -171,43 +176,6 @@ impl Members {
         news
     }
 
-    /// A member's feed begins; an older one of the same member is told to end. `None`: no more
-    /// members are taken.
-    pub(crate) fn begin_feed(&self, name: &NodeName) -> Option<CancellationToken> {
-        let mut table = self.table();
-        if table.heard.len() >= MEMBERS_MAX && !table.heard.contains_key(name) {
-            return None;
-        }
-        let feed = CancellationToken::new();
-        let heard = table.heard.entry(name.clone()).or_default();
-        if let Some(older) = heard.feed.replace(feed.clone()) {
-            older.cancel();
-        }
-        Some(feed)
-    }
-
-    /// A feed ended by itself.
-    pub(crate) fn end_feed(&self, name: &NodeName, feed: &CancellationToken) {
-        if feed.is_cancelled() {
-            return;
-        }
-        feed.cancel();
-        if let Some(heard) = self.table().heard.get_mut(name) {
-            heard.feed = None;
-        }
-    }
-
-    /// A member pinged.
-    pub(crate) fn pinged(&self, name: &NodeName, now: Duration) {
-        let mut table = self.table();
-        if table.left.contains_key(name) {
-            return;
-        }
-        table.heard.entry(name.clone()).or_default().last_ping = Some(now);
-        drop(table);
-        self.journal.cursors().presence(name.as_str(), Presence::Expected);
-    }
-
     /// Suspends every member that was heard in this start and has been silent for its lease and a
     /// margin.
     pub(crate) fn suspend_silent(&self, now: Duration) {
@@ -221,6 +189,7 @@ impl Members {
         for name in names {
             self.journal.cursors().presence(name.as_str(), Presence::Suspended);
         }
+        self.suspend_twins(now);
     }
 
     fn is_silent(&self, now: Duration, last_ping: Duration) -> bool {

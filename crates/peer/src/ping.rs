@@ -47,7 +47,7 @@ pub(crate) fn answer(
             if shared.members.has_left(&name) {
                 return;
             }
-            shared.members.pinged(&name, now);
+            shared.members.pinged(&name, StartId::from_slice(&ping.start).ok(), now);
             let echo = v1::PingResponse {
                 number: ping.number,
                 start: Bytes::copy_from_slice(journal.start().id.as_bytes()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use evermesh_event::NodeName;
+use evermesh_event::{NodeName, Remote};
 use evermesh_identity::{Act, Identity};
 use evermesh_proto::v1;
 use evermesh_proto::v1::mesh_service_server::MeshService;
@@ -58,7 +58,9 @@ impl MeshService for Mesh {
         request: Request<Streaming<v1::PullRequest>>,
     ) -> Result<Response<Self::PullStream>, Status> {
         let name = self.caller(&request)?;
-        Ok(Response::new(feed::feed(&self.0, name, request.into_inner())))
+        let from = request.extensions().get::<Remote>().cloned();
+        let from = from.unwrap_or_else(|| Remote::new("nobody knows where"));
+        Ok(Response::new(feed::feed(&self.0, name, from, request.into_inner())))
     }
 
     async fn ping(

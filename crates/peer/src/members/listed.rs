@@ -60,7 +60,7 @@ impl Members {
                 let feed = table.heard.get_mut(name).and_then(|heard| heard.feed.take());
                 drop(table);
                 if let Some(feed) = feed {
-                    feed.cancel();
+                    feed.stop.cancel();
                 }
                 continue;
             }
