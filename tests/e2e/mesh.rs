@@ -68,6 +68,15 @@ impl Mesh {
         });
     }
 
+    /// Waits until everything that a node holds is on its disk.
+    #[allow(dead_code, reason = "tests/root does not use it")]
+    pub(crate) fn settled(&self, node: usize) {
+        until("everything is on the disk", || {
+            let journal = &status(&self.nodes[node])["journal"];
+            journal["durable"] == journal["head"]
+        });
+    }
+
     /// A file of the mesh.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

@@ -21,10 +21,12 @@ fn origin_lost(mesh: &mut Mesh) -> Publisher {
     publisher.hand_in(EVENTS);
     until("the first half is assured", || publisher.assured() == EVENTS);
     until("and at web-3", || held(mesh, 2) == EVENTS as u64);
+    mesh.settled(2);
     mesh.nodes[2].end(Signal::KILL);
     publisher.hand_in(EVENTS);
     until("the second half is assured", || publisher.assured() == 2 * EVENTS);
     until("and at web-2", || held(mesh, 1) == 2 * EVENTS as u64);
+    mesh.settled(1);
     mesh.nodes[0].end(Signal::KILL);
     publisher.finish();
     publisher
