@@ -83,9 +83,11 @@ impl Journal {
             &*options.clock,
             window_age(),
         );
-        let expected = Expected::new(origin.clone(), &past.starts);
+        let expected = Expected::new(origin.clone(), &past.starts, past.frontier.clone());
         let producers = producers(&past);
-        let mut recovered = recover(storage, &expected, &mut window, &past.cuts, producers)?;
+        let mended = past.mended.clone();
+        let mut recovered =
+            recover(storage, &expected, &mut window, &past.cuts, producers, mended)?;
         if !past.set_aside {
             check_age(&**storage, &past, &recovered)?;
         }
@@ -338,7 +340,9 @@ fn assemble(
         catalog: RwLock::new(catalog),
         cuts: RwLock::new(past.cuts),
         needs: Mutex::default(),
-        wounds,
+        wounds: Mutex::new(wounds),
+        wounds_version: watch::Sender::new(0),
+        survey: Mutex::default(),
         began: (options.clock.wall(), options.clock.boot()),
         starts: Mutex::new(Starts::new(seen)),
         head: watch::Sender::new(head),

@@ -13,12 +13,14 @@ mod records;
 mod torn;
 mod window;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use evermesh_event::{Frontier, Offset, Origin, Sequence};
 
 pub(crate) use self::expected::Expected;
+pub(crate) use self::records::goes_on_from;
 pub(crate) use self::window::Window;
 use crate::cuts::Cuts;
 use crate::error::Error;
@@ -56,6 +58,7 @@ pub(crate) fn recover(
     window: &mut Window,
     cuts: &Cuts,
     producers: Producers,
+    mended: Vec<(Offset, Offset)>,
 ) -> Result<Recovered, Error> {
     let cut = cuts.frontier();
     let recovered = Recovered {
@@ -66,12 +69,13 @@ pub(crate) fn recover(
         bases: cut,
         newest: None,
         producers,
-        wounds: Wounds::default(),
+        wounds: Wounds::new(mended),
         lost_end: false,
     };
     let proven = expected.floor;
     let cut = cuts.end;
-    let mut recovery = Recovery { storage, expected, window, recovered, proven, cut };
+    let behind = BTreeMap::new();
+    let mut recovery = Recovery { storage, expected, window, recovered, behind, proven, cut };
     let firsts = storage.segments().map_err(|error| recovery.refused("list segments", error))?;
     let (cut, firsts): (Vec<_>, Vec<_>) = firsts.into_iter().partition(|first| *first <= cuts.end);
     for first in cut {
@@ -90,6 +94,8 @@ struct Recovery<'a> {
     expected: &'a Expected,
     window: &'a mut Window,
     recovered: Recovered,
+    /// Where the last record of each origin ended.
+    behind: BTreeMap<Origin, Offset>,
     /// Everything through here was durable.
     proven: Offset,
     /// Everything through here was cut before.
@@ -106,16 +112,21 @@ impl Recovery<'_> {
         };
         // A segment is begun only when everything before it is durable.
         self.proven = self.proven.max(self.recovered.head);
-        if !self.continues(first, true) {
+        let end = length.min(header.length);
+        let mut scan = Scan::new(Arc::clone(&file), header.marker, end);
+        // What was put in the place of what was lost before it begins earlier than it was meant to.
+        let begins = scan.record_at(HEADER_BYTES);
+        let begins = begins.map_err(|error| self.refused("read a segment", error))?;
+        let begins = begins.map_or(first, |decoded| decoded.record.offset.min(first));
+        let place = Place { segment: first, marker: header.marker, position: HEADER_BYTES };
+        if !self.continues(begins, true) {
             let file = self.storage.segment_name(first);
-            self.wound(Place { segment: first, position: HEADER_BYTES }, HEADER_BYTES, first);
             tracing::error!(file, after = %self.recovered.head, "records before it are lacking");
+            self.wound(place, HEADER_BYTES, begins);
         }
         let segment = Segment::new(first, header.marker, header.length);
         self.recovered.catalog.push(segment);
-        let end = length.min(header.length);
-        let mut scan = Scan::new(Arc::clone(&file), header.marker, end);
-        let position = self.records(&mut scan, first, end, last)?;
+        let position = self.records(&mut scan, place, end, last)?;
         if !last {
             return Ok(());
         }
@@ -128,6 +139,8 @@ impl Recovery<'_> {
     }
 
     fn finish(mut self) -> Recovered {
+        self.lost_end();
+        self.stored_frontier();
         if self.recovered.head < self.proven {
             tracing::error!(
                 place = self.storage.place(), after = %self.recovered.head, through = %self.proven,
@@ -135,7 +148,6 @@ impl Recovery<'_> {
             );
             self.recovered.lost_end = true;
         }
-        self.recovered.wounds.close();
         self.recovered
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use evermesh_event::{Epoch, Offset, Origin};
+use evermesh_event::{Epoch, Frontier, Offset, Origin};
 
 use crate::state::FormerStart;
 
@@ -14,13 +14,15 @@ pub(crate) struct Expected {
     pub(super) ends: BTreeMap<Epoch, Offset>,
     /// The furthest of them.
     pub(super) floor: Offset,
+    /// Through where nothing was lacking when it was stored last.
+    pub(super) frontier: Frontier,
 }
 
 impl Expected {
-    pub(crate) fn new(origin: Origin, starts: &[FormerStart]) -> Self {
+    pub(crate) fn new(origin: Origin, starts: &[FormerStart], frontier: Frontier) -> Self {
         let ended = starts.iter().filter(|former| former.ended);
         let ends: BTreeMap<_, _> = ended.map(|former| (former.start.epoch, former.end)).collect();
         let floor = ends.values().copied().max().unwrap_or(Offset::ZERO);
-        Self { origin, ends, floor }
+        Self { origin, ends, floor, frontier }
     }
 }
