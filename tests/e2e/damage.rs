@@ -32,7 +32,9 @@ fn damaged() -> Mesh {
     let mut mesh = Mesh::started(3);
     let at = mesh.nodes[2].at();
     let name = ["--at", &at, "--name", "cdn", "--site", "shop"];
-    let opened = evermesh().args(["subscribe"]).args(name).args(["--count", "10"]).spawn();
+    let mut opened = evermesh();
+    opened.arg("subscribe").args(name).args(["--count", "10"]).stdout(Stdio::null());
+    let opened = opened.spawn();
     until("the name is open", || {
         let said = succeed(&["names", "list", "--at", &at, "--json"]).stdout;
         String::from_utf8(said).unwrap().contains("cdn")
@@ -111,7 +113,9 @@ fn p11_flipped_bits_come_back_from_other_members_and_nothing_is_missed() {
 #[test]
 fn p1_what_nobody_who_is_reachable_holds_is_missed_and_the_node_starts_alone() {
     let mut mesh = damaged();
-    (0..2).for_each(|node| drop(mesh.nodes[node].end(Signal::KILL)));
+    for node in &mut mesh.nodes[..2] {
+        node.end(Signal::KILL);
+    }
     mesh.nodes[2].start();
     let (ids, missed) = hear(&mesh);
     assert!(missed > 0, "{}", mesh.nodes[2].log());

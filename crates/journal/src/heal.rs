@@ -42,6 +42,9 @@ impl Writer {
         if shared.wounds().is_empty() {
             return Ok(());
         }
+        if !self.has_room()? {
+            shared.wounds().abandon_all();
+        }
         let fill = shared.wounds().next_fill();
         let version = shared.wounds();
         shared.wounds_changed(version);
@@ -53,6 +56,18 @@ impl Writer {
             self.store_mended(range.after, range.through)?;
         }
         self.fill(&fill).map_err(|error| self.failed("heal a segment", error.to_string()))
+    }
+
+    /// The disk has room for the largest segment that is to be written anew. Else what was lost is
+    /// missed: a full disk ends a node, and damage must not.
+    fn has_room(&self) -> Result<bool, Failure> {
+        let free = self.shared.storage.free_bytes();
+        let free = free.map_err(|error| self.failed("ask for free space", error.to_string()))?;
+        let catalog = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        let wounds = self.shared.wounds();
+        let lengths = wounds.segments().filter_map(|first| Some(catalog.get(first)?.length));
+        let needed = lengths.max().unwrap_or(0) + self.shared.limits.reserve_bytes;
+        Ok(free >= needed)
     }
 
     fn fill(&mut self, fill: &Fill) -> io::Result<()> {

@@ -166,6 +166,11 @@ impl Wounds {
         self.all.iter().any(|wound| wound.place.segment == segment)
     }
 
+    /// The segments that they lie in.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = Offset> {
+        self.all.iter().map(|wound| wound.place.segment)
+    }
+
     /// In a segment, by place.
     pub(crate) fn in_segment(&self, segment: Offset) -> Vec<Wound> {
         self.all.iter().filter(|wound| wound.place.segment == segment).copied().collect()

@@ -13,7 +13,7 @@ use evermesh_journal::Lacking;
 /// How many leases a member that is not linked is waited for, since something came last: a restart
 /// takes less.
 const GRACE_LEASES: u32 = 2;
-/// What one member said to lack: as many origins as a mesh may remember.
+/// What is kept of what one member said to lack: as many ranges as a mesh may remember origins.
 const REFUSED_MAX: usize = 4096;
 
 /// Who was asked.
@@ -28,21 +28,22 @@ pub(crate) struct Mend {
 struct Link {
     /// What it was asked for, and when something of that came last.
     asked: Option<(Lacking, Duration)>,
-    /// What it does not hold: from where, and through where.
-    refused: BTreeMap<Origin, (Sequence, Sequence)>,
+    /// What it does not hold: after where, and through where.
+    refused: BTreeMap<(Origin, Sequence), Sequence>,
 }
 
 impl Link {
     fn refused(&self, lacking: &Lacking) -> Option<Sequence> {
-        let (after, goes_on) = self.refused.get(&lacking.origin)?;
-        (*after == lacking.after).then_some(*goes_on)
+        self.refused.get(&(lacking.origin.clone(), lacking.after)).copied()
     }
 
     fn refuse(&mut self, lacking: &Lacking, goes_on: Sequence) {
-        if self.refused.len() < REFUSED_MAX || self.refused.contains_key(&lacking.origin) {
-            let goes_on = if goes_on > lacking.after { goes_on } else { lacking.through };
-            self.refused.insert(lacking.origin.clone(), (lacking.after, goes_on));
+        if self.refused.len() >= REFUSED_MAX {
+            // What was given up or came back meanwhile; of the rest it is asked again.
+            self.refused.clear();
         }
+        let goes_on = if goes_on > lacking.after { goes_on } else { lacking.through };
+        self.refused.insert((lacking.origin.clone(), lacking.after), goes_on);
     }
 }
 

@@ -87,6 +87,14 @@ impl Wounds {
         (!room.records.is_empty()).then_some(Fill { wound, records: room.records, complete })
     }
 
+    /// There is no room to heal anything.
+    pub(crate) fn abandon_all(&mut self) {
+        if self.lacks.iter().any(|lack| !lack.given_up) {
+            tracing::error!("the disk has no room to heal what is damaged: it is missed");
+            self.abandon(&(0..self.lacks.len()).collect::<Vec<_>>());
+        }
+    }
+
     /// They are told as missed after all.
     fn abandon(&mut self, here: &[usize]) {
         for at in here {

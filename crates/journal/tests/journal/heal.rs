@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use evermesh_event::assurance::Presence;
 use evermesh_event::{Block, Offset, Origin, ResumeToken, Run, Sequence};
-use evermesh_journal::{Content, Journal, Lacking, Missed, Resume, Storage as _, Writer};
+use evermesh_journal::{Content, Journal, Lacking, Limits, Missed, Resume, Storage as _, Writer};
 
-use crate::world::{Entry, Seeded, World, append, block, entries, look, other, read_after};
+use crate::world::{Entry, Seeded, World, append, block, entries, look, other, read_after, small};
 
 const HEADER: usize = 4096;
 
@@ -357,4 +358,42 @@ fn p11_damage_that_comes_while_the_node_runs_is_healed_without_a_restart() {
         assert_eq!((journal.lacking(), missed(&journal)), (vec![], vec![]), "{what}");
     }
     assert!(healed > 8, "{healed}");
+}
+
+#[test]
+fn p1_p7_what_was_damaged_and_is_cut_is_told_to_whoever_did_not_pass_it() {
+    let mut world = World::new(51);
+    let segment_bytes = 40 * 1024;
+    let max_bytes = 16 * segment_bytes;
+    let reserve_bytes = 2 * segment_bytes;
+    world.limits = Limits { segment_bytes, max_bytes, reserve_bytes, ..small() };
+    let (journal, mut writer) = world.open();
+    journal.cursors().presence("web-9", Presence::Expected);
+    let mut publish = |journal: &Journal, writer: &mut Writer, count: u64| {
+        for n in 0..count {
+            append(journal, &[&format!("{}-{n}", journal.start().epoch.get())]);
+            writer.turn().unwrap();
+        }
+    };
+    publish(&journal, &mut writer, 300);
+    // The last record of the first segment: what follows it lies in the next.
+    let segments = world.disk.segments().unwrap();
+    let mut bytes = world.disk.segment_bytes(segments[0]).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last - 8] ^= 1;
+    close(&journal, &mut writer);
+    drop((journal, writer));
+    world.disk.set_segment_bytes(segments[0], &bytes);
+    let (journal, mut writer) = world.open();
+    journal.cursors().presence("web-9", Presence::Expected);
+    let told = missed(&journal);
+    let [(at, lost)] = &told[..] else { panic!("{told:?}") };
+    let before = Offset::from_u64(at.as_u64() - 1);
+    while journal.oldest() < *at {
+        publish(&journal, &mut writer, 100);
+    }
+    let after = read_after(&journal, before);
+    let Content::Missed(missed) = &after[0].content else { panic!("{:?}", after[0]) };
+    assert_eq!(missed.origin, lost.origin);
+    assert!(missed.through >= lost.through);
 }

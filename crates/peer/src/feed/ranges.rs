@@ -93,14 +93,18 @@ impl Open {
         Some(Self { range, origin, at, through, goes_on, bytes, reader, until, ended })
     }
 
+    /// All that was read was looked at, too.
     fn is_done(&self) -> bool {
-        let behind = self.reader.position() >= self.until;
-        self.ended || behind || self.at >= self.through || self.bytes >= ANSWER_BYTES_MAX
+        self.is_full() || self.reader.position() >= self.until
+    }
+
+    fn is_full(&self) -> bool {
+        self.ended || self.at >= self.through || self.bytes >= ANSWER_BYTES_MAX
     }
 
     fn take(&mut self, record: &Record) -> Option<Bytes> {
         let (origin, last) = record.moves()?;
-        if *origin != self.origin || last <= self.at || self.is_done() {
+        if *origin != self.origin || last <= self.at || self.is_full() {
             return None;
         }
         match &record.content {

@@ -48,6 +48,18 @@ fn p1_one_member_after_the_other_is_asked_before_anything_is_missed() {
 }
 
 #[test]
+fn nobody_is_asked_twice_for_what_it_does_not_hold() {
+    let mut mend = mend(1..2);
+    let all = [lacking(5, 3, 9), lacking(5, 20, 22)];
+    for wanted in &all {
+        assert_eq!(mend.ask(&name(1), &all, NOW).as_ref(), Some(wanted));
+        mend.answered(&name(1), Sequence::ZERO, &all);
+    }
+    assert_eq!(mend.ask(&name(1), &all, NOW), None);
+    assert_eq!(mend.hopeless(&all, true, LEASE, NOW).len(), 2);
+}
+
+#[test]
 fn who_brought_something_is_asked_for_the_rest_and_who_goes_away_for_nothing() {
     let mut mend = mend(1..3);
     let all = [lacking(5, 3, 9), lacking(6, 0, 2)];
