@@ -12,6 +12,7 @@ mod applications;
 mod backlog;
 mod cache;
 mod config_errors;
+mod damage;
 mod demo;
 mod door;
 mod drill;

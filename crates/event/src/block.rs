@@ -224,6 +224,13 @@ impl Block {
         builder::coalesce(self, previous, stays)
     }
 
+    /// The part of it that leads from one sequence to another: itself, if it leads no further.
+    /// Bytes of its entries are as they were.
+    #[must_use]
+    pub fn within(&self, after: Sequence, through: Sequence) -> Self {
+        builder::within(self, after, through)
+    }
+
     /// The entries, in order.
     #[must_use]
     pub fn entries(&self) -> Entries {

@@ -107,6 +107,23 @@ impl Cuts {
         }
     }
 
+    /// Something of an origin that was lost lay in what was cut, before an offset; whose sites is
+    /// not known.
+    pub(crate) fn note(&mut self, origin: &Origin, through: Sequence, offset: Offset) {
+        let reach = self.origins.entry(origin.clone()).or_default();
+        reach.through = reach.through.max(through);
+        reach.offset = reach.offset.max(offset);
+        reach.note_site("", offset);
+    }
+
+    /// What was lost may have been of anybody.
+    pub(crate) fn note_all(&mut self, offset: Offset) {
+        for reach in self.origins.values_mut() {
+            reach.offset = reach.offset.max(offset);
+            reach.note_site("", offset);
+        }
+    }
+
     /// Through where each origin was cut.
     pub(crate) fn frontier(&self) -> Frontier {
         self.origins.iter().map(|(origin, cut)| (origin.clone(), cut.through)).collect()

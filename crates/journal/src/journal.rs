@@ -188,7 +188,8 @@ impl Journal {
         }
         if token.run.start == self.0.start.id {
             let given = token.offset <= self.head();
-            return if given { Resume::After(token.offset) } else { Resume::Unknown };
+            let resumes = || Resume::After(self.0.wounds().resumes(token.offset));
+            return if given { resumes() } else { Resume::Unknown };
         }
         match self.0.former.iter().find(|former| former.start.id == token.run.start) {
             Some(former)
@@ -196,7 +197,7 @@ impl Journal {
             {
                 Resume::After(self.head())
             }
-            Some(former) => Resume::After(token.offset.min(former.end)),
+            Some(former) => Resume::After(self.0.wounds().resumes(token.offset.min(former.end))),
             None => Resume::Unknown,
         }
     }

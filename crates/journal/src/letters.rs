@@ -166,7 +166,10 @@ impl Journal {
     pub fn aside(&self, name: &str, above: Offset) -> BTreeSet<Offset> {
         let letters = self.shared().letters();
         let of = letters.kept.values().filter(|letter| letter.name == name);
-        of.map(|letter| letter.offset).filter(|offset| *offset > above).collect()
+        let wounds = self.shared().wounds();
+        // Where something was damaged another event may stand there now.
+        let there = |offset: &Offset| *offset > above && wounds.resumes(*offset) == *offset;
+        of.map(|letter| letter.offset).filter(there).collect()
     }
 }
 

@@ -109,7 +109,7 @@ impl Journal {
             Some(known) if known.name.identity != *identity => {
                 return Err(NameError::Held(Arc::clone(&known.name.identity)));
             }
-            Some(known) if known.name.sites == sites => return Ok(known.name.clone()),
+            Some(known) if known.name.sites == sites => return Ok(self.resumed(&known.name)),
             // It hears other sites from now on.
             Some(known) => Name { sites: sites.to_vec(), ..known.name.clone() },
             None if names.known.len() >= NAMES_MAX => return Err(NameError::TooMany),
@@ -125,7 +125,13 @@ impl Journal {
         names.insert(key.to_owned(), name.clone());
         drop(names);
         self.shared().bell.ring();
-        Ok(name)
+        Ok(self.resumed(&name))
+    }
+
+    /// From where a stream of a name begins: before all that is, or was, damaged around its place.
+    fn resumed(&self, name: &Name) -> Name {
+        let acknowledged = self.shared().wounds().resumes(name.acknowledged);
+        Name { acknowledged, ..name.clone() }
     }
 
     /// Everything through here, which is `through` of each origin, was acknowledged under a durable

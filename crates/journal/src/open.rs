@@ -28,7 +28,7 @@ use crate::roster::{Roster, Row};
 use crate::segment::{HEADER_BYTES, Header};
 use crate::shared::{Bell, Durable, Shared, Stage};
 use crate::space::Space;
-use crate::starts::{SeenStart, Starts};
+use crate::starts::{SeenStart, SeenStarts, Starts};
 use crate::state::{FormerStart, Past, State};
 use crate::storage::{LockError, Storage};
 use crate::tail::Tail;
@@ -83,9 +83,11 @@ impl Journal {
             &*options.clock,
             window_age(),
         );
-        let expected = Expected::new(origin.clone(), &past.starts);
+        let expected = Expected::new(origin.clone(), &past.starts, past.frontier.clone());
         let producers = producers(&past);
-        let mut recovered = recover(storage, &expected, &mut window, &past.cuts, producers)?;
+        let mended = past.mended.clone();
+        let mut recovered =
+            recover(storage, &expected, &mut window, &past.cuts, producers, mended)?;
         if !past.set_aside {
             check_age(&**storage, &past, &recovered)?;
         }
@@ -264,6 +266,12 @@ fn next_start(past: &Past, newest: Epoch, random: &dyn Random) -> Result<Start, 
     Ok(Start { epoch, id: StartId::new(draw(random)) })
 }
 
+/// The starts of others that were seen, and this node's own.
+fn seen(mut seen: SeenStarts, former: &[FormerStart], origin: &Origin, start: Start) -> Starts {
+    seen.insert(origin.clone(), own_starts(former, origin, start));
+    Starts::new(seen)
+}
+
 /// This node's own starts, as they are told to others.
 fn own_starts(former: &[FormerStart], origin: &Origin, start: Start) -> Vec<SeenStart> {
     let own = former.iter().filter(|former| former.journal == origin.journal);
@@ -301,8 +309,6 @@ fn assemble(
     let Recovered { catalog, head, own_head, frontier, bases, producers, wounds, .. } = recovered;
     let limits = options.limits.clone();
     let newest = catalog.newest().map(|segment| (segment.end, segment.length));
-    let mut seen = past.seen;
-    seen.insert(origin.clone(), own_starts(&former, &origin, start));
     let (window, window_lead) = window.into_parts();
     let numbering = Numbering {
         origin: origin.clone(),
@@ -326,6 +332,7 @@ fn assemble(
     let durable = watch::Sender::new(Durable { offset: head, own: own_head, failed: false });
     let applied = Applied::new(Arc::clone(&options.clock));
     Arc::new(Shared {
+        starts: Mutex::new(seen(past.seen, &former, &origin, start)),
         roster: roster(&origin, past.roster, past.left),
         origin,
         start,
@@ -338,9 +345,10 @@ fn assemble(
         catalog: RwLock::new(catalog),
         cuts: RwLock::new(past.cuts),
         needs: Mutex::default(),
-        wounds,
+        wounds: Mutex::new(wounds),
+        wounds_version: watch::Sender::new(0),
+        survey: Mutex::default(),
         began: (options.clock.wall(), options.clock.boot()),
-        starts: Mutex::new(Starts::new(seen)),
         head: watch::Sender::new(head),
         durable,
         stage: watch::Sender::new(Stage::Running),

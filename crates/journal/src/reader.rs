@@ -15,8 +15,9 @@ use crate::segment::Place;
 use crate::segment::scan::Scan;
 use crate::shared::{Shared, Stage};
 use crate::storage::SegmentFile;
+use crate::survey::survey;
 use crate::tail::Found;
-use crate::wounds;
+use crate::wounds::{self, Met};
 
 /// What one look at the disk reads at least: fewer bytes would cost more calls than copies.
 const READ_BYTES_MIN: usize = 64 * 1024;
@@ -31,6 +32,20 @@ pub struct Reader {
     head: watch::Receiver<Offset>,
     /// Where the next record lies, if the last came from the disk.
     open: Option<Open>,
+    /// The wounds as they were when it read the disk last: places within those that were found
+    /// since are none any more.
+    seen: u64,
+    /// What it read last was in memory, as it had been before it was damaged on the disk.
+    from_tail: bool,
+    wounds: watch::Receiver<u64>,
+}
+
+/// What a look at the disk brought.
+#[derive(Debug)]
+enum Look {
+    Records(Vec<Arc<Record>>, Option<Open>),
+    /// What comes next is damaged, and may still come back.
+    Wound,
 }
 
 /// An open segment and a place in it.
@@ -42,8 +57,9 @@ struct Open {
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>, after: Offset) -> Self {
-        let head = shared.head.subscribe();
-        Self { shared, after, head, open: None }
+        let (head, wounds) = (shared.head.subscribe(), shared.wounds_version.subscribe());
+        let seen = shared.wounds().version();
+        Self { shared, after, head, open: None, seen, from_tail: false, wounds }
     }
 
     /// Everything through here was returned.
@@ -60,14 +76,16 @@ impl Reader {
     pub async fn next(&mut self, bytes_max: usize) -> Result<Vec<Arc<Record>>, ReadError> {
         loop {
             self.head.mark_unchanged();
+            self.wounds.mark_unchanged();
             let found = self.shared.tail().after(self.after, bytes_max);
             match found {
                 Found::Records(records) => return Ok(self.passed(records)),
-                Found::OnDisk { through } => {
-                    let (records, open) = self.read(through, bytes_max).await?;
-                    self.open = open;
-                    return Ok(self.passed_on_disk(records));
-                }
+                Found::OnDisk { through } => match self.read(through, bytes_max).await? {
+                    (Look::Records(records, open), seen) => {
+                        return Ok(self.passed_on_disk(records, open, seen));
+                    }
+                    (Look::Wound, _) => self.wait_for_mending().await?,
+                },
                 Found::AtHead => self.wait().await?,
             }
         }
@@ -82,10 +100,12 @@ impl Reader {
         match found {
             Found::Records(records) => Ok(Some(self.passed(records))),
             Found::OnDisk { through } if self.shared.storage.immediate() => {
-                let plan = self.plan(through, bytes_max);
-                let (records, open) = plan.read()?;
-                self.open = open;
-                Ok(Some(self.passed_on_disk(records)))
+                match self.plan(through, bytes_max).read()? {
+                    (Look::Records(records, open), seen) => {
+                        Ok(Some(self.passed_on_disk(records, open, seen)))
+                    }
+                    (Look::Wound, _) => self.ended().map(|()| None),
+                }
             }
             Found::OnDisk { .. } => Ok(None),
             Found::AtHead => self.ended().map(|()| None),
@@ -95,6 +115,11 @@ impl Reader {
     async fn wait(&mut self) -> Result<(), ReadError> {
         self.ended()?;
         self.head.changed().await.map_err(|_| ReadError::Closed)
+    }
+
+    async fn wait_for_mending(&mut self) -> Result<(), ReadError> {
+        self.ended()?;
+        self.wounds.changed().await.map_err(|_| ReadError::Closed)
     }
 
     /// Whether nothing can come any more.
@@ -107,11 +132,21 @@ impl Reader {
     }
 
     fn passed(&mut self, records: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
-        self.open = None;
-        self.passed_on_disk(records)
+        (self.open, self.from_tail) = (None, true);
+        self.pass(records)
     }
 
-    fn passed_on_disk(&mut self, records: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
+    fn passed_on_disk(
+        &mut self,
+        records: Vec<Arc<Record>>,
+        open: Option<Open>,
+        seen: u64,
+    ) -> Vec<Arc<Record>> {
+        (self.open, self.from_tail, self.seen) = (open, false, seen);
+        self.pass(records)
+    }
+
+    fn pass(&mut self, records: Vec<Arc<Record>>) -> Vec<Arc<Record>> {
         if let Some(last) = records.last() {
             self.after = last.end();
         }
@@ -121,14 +156,11 @@ impl Reader {
     fn plan(&self, through: Offset, bytes_max: usize) -> Plan {
         let bytes_max = bytes_max.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
         let shared = Arc::clone(&self.shared);
-        Plan { shared, open: self.open.clone(), after: self.after, through, bytes_max }
+        let (open, seen) = (self.open.clone(), (self.seen, self.from_tail));
+        Plan { shared, open, after: self.after, through, bytes_max, seen, surveyed: None }
     }
 
-    async fn read(
-        &self,
-        through: Offset,
-        bytes_max: usize,
-    ) -> Result<(Vec<Arc<Record>>, Option<Open>), ReadError> {
+    async fn read(&self, through: Offset, bytes_max: usize) -> Result<(Look, u64), ReadError> {
         let plan = self.plan(through, bytes_max);
         if self.shared.storage.immediate() {
             return plan.read();
@@ -150,46 +182,89 @@ struct Plan {
     /// Where the tail begins: the disk is asked for nothing behind it.
     through: Offset,
     bytes_max: usize,
+    seen: (u64, bool),
+    /// The segment, by its marker, that was looked through for what is damaged.
+    surveyed: Option<u32>,
 }
 
 impl Plan {
     /// At least one record. What is asked for may begin behind the last record of a segment: then
     /// the next one is opened.
-    fn read(mut self) -> Result<(Vec<Arc<Record>>, Option<Open>), ReadError> {
+    fn read(mut self) -> Result<(Look, u64), ReadError> {
         loop {
+            let version = self.check_place()?;
             let lost = self.shared.cuts().missed_after(self.after);
             if !lost.is_empty() {
-                return Ok((lost, None));
+                return Ok((Look::Records(lost, None), version));
             }
             let mut open = self.open_place()?;
-            let records = self.read_segment(&mut open)?;
+            let records = self.read_segment(&mut open);
+            // What was read may lie elsewhere by now, or may be something else.
+            if self.shared.wounds().version() != version {
+                self.open = None;
+                continue;
+            }
+            let records = records?;
             if !records.is_empty() {
-                return Ok((records, Some(open)));
+                return Ok((Look::Records(records, Some(open)), version));
+            }
+            if self.is_wound(&open.place) {
+                return Ok((Look::Wound, version));
             }
             self.open = Some(open);
         }
     }
 
-    fn read_segment(&self, open: &mut Open) -> Result<Vec<Arc<Record>>, ReadError> {
+    /// A place within what was found damaged since is none any more: whoever read as far as that
+    /// begins again before it.
+    fn check_place(&self) -> Result<u64, ReadError> {
+        let wounds = self.shared.wounds();
+        let (seen, from_tail) = self.seen;
+        let since = wounds.range_of(self.after).map_or(0, |range| range.since);
+        let version = wounds.version();
+        drop(wounds);
+        if since > seen || (from_tail && since > 0) {
+            return Err(self.damaged(self.shared.storage.place(), 0));
+        }
+        Ok(version)
+    }
+
+    /// A wound that was not passed is there: at the end of a segment, too.
+    fn is_wound(&self, place: &Place) -> bool {
+        let wounds = self.shared.wounds();
+        wounds.at(at(place)).is_some_and(|wound| wound.through > self.after)
+    }
+
+    fn read_segment(&mut self, open: &mut Open) -> Result<Vec<Arc<Record>>, ReadError> {
         let mut scan = Scan::new(Arc::clone(&open.file), open.place.marker, open.place.end)
             .with_window(self.bytes_max as u64);
         let (mut records, mut bytes) = (Vec::new(), 0);
-        while open.place.position < open.place.end {
-            let place =
-                wounds::Place { segment: open.place.segment, position: open.place.position };
-            if let Some(wound) = self.shared.wounds.at(place) {
-                records.extend(wound.met.iter().filter(|met| met.offset > self.after).cloned());
-                open.place.position = wound.goes_on_at;
-                if wound.goes_on_at > place.position {
-                    continue;
+        let wounds = self.shared.wounds().in_segment(open.place.segment);
+        let mut passed = None;
+        while open.place.position <= open.place.end {
+            let wound = wounds.iter().find(|wound| wound.place == at(&open.place));
+            if let Some(wound) = wound.filter(|wound| passed != Some(wound.after)) {
+                if wound.through > self.after {
+                    let Met::Told(met) = self.shared.wounds().meet(wound) else { break };
+                    records.extend(met.into_iter().filter(|met| met.offset > self.after));
+                    self.after = wound.through;
                 }
+                passed = Some(wound.after);
+                open.place.position = wound.goes_on_at;
+                continue;
+            }
+            if open.place.position >= open.place.end {
+                break;
             }
             let read = scan.record_at(open.place.position).map_err(|error| self.refused(&error))?;
             let decoded = match read {
                 Ok(decoded) => decoded,
                 // What is whole is delivered first; the next look begins with the damage.
                 Err(_) if !records.is_empty() => break,
-                Err(_) => return Err(self.damaged(&open.place)),
+                Err(_) => {
+                    self.survey(&open.place)?;
+                    break;
+                }
             };
             let record = decoded.record;
             if record.offset > self.through {
@@ -209,7 +284,22 @@ impl Plan {
         Ok(records)
     }
 
+    /// What cannot be read becomes a wound, unless it lies elsewhere by now.
+    fn survey(&mut self, place: &Place) -> Result<(), ReadError> {
+        let again = self.surveyed.replace(place.marker) == Some(place.marker);
+        let found = survey(&self.shared, place.segment).map_err(|error| self.refused(&error))?;
+        self.open = None;
+        if again || !found {
+            let file = self.shared.storage.segment_name(place.segment);
+            return Err(self.damaged(file, place.position));
+        }
+        Ok(())
+    }
+
     fn open_place(&self) -> Result<Open, ReadError> {
+        if let Some(open) = self.open.as_ref().filter(|open| self.is_wound(&open.place)) {
+            return Ok(open.clone());
+        }
         let place = {
             let catalog = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner);
             match &self.open {
@@ -236,14 +326,9 @@ impl Plan {
         ReadError::Storage { file, reason: error.to_string() }
     }
 
-    fn damaged(&self, place: &Place) -> ReadError {
-        let damage = Damage {
-            file: self.shared.storage.segment_name(place.segment),
-            position: place.position,
-            after: self.after,
-            through: None,
-            what: "a record is not what was written",
-        };
+    fn damaged(&self, file: String, position: u64) -> ReadError {
+        let what = "a record is not what was written";
+        let damage = Damage { file, position, after: self.after, through: None, what };
         tracing::error!(%damage, "a durable record cannot be read");
         ReadError::Damaged(damage)
     }
@@ -257,4 +342,9 @@ impl Plan {
             what: "no segment holds the next record",
         })
     }
+}
+
+/// A place as wounds have it.
+const fn at(place: &Place) -> wounds::Place {
+    wounds::Place { segment: place.segment, marker: place.marker, position: place.position }
 }

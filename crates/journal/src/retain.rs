@@ -93,10 +93,12 @@ impl Writer {
         let mut cuts = shared.cuts().clone();
         let catalog = shared.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let Some(oldest) = catalog.sealed().first() else { return Ok(false) };
-        cuts.add(oldest.last, &oldest.reaches);
+        let end = oldest.last;
+        cuts.add(end, &oldest.reaches);
         let (first, length) = (oldest.first, oldest.length);
         let producers = oldest.producers.clone();
         drop(catalog);
+        shared.wounds().mark(end, &mut cuts);
         self.store_cuts(&cuts, &producers)?;
         let mut numbering = shared.numbering();
         for (origin, cut) in &cuts.origins {
@@ -107,6 +109,11 @@ impl Writer {
         let end = cuts.end;
         *shared.cuts_mut() = cuts;
         shared.catalog.write().unwrap_or_else(PoisonError::into_inner).remove_oldest();
+        let mut wounds = shared.wounds();
+        if !wounds.is_empty() {
+            wounds.cut(end);
+            shared.wounds_changed(wounds);
+        }
         let file = shared.storage.segment_name(first);
         match why {
             Why::Unneeded => tracing::info!(file, through = %end, "everybody is past it: removed"),
@@ -165,6 +172,9 @@ impl Writer {
         };
         // It was cut meanwhile.
         let Some((marker, length, end, producers, taken)) = found else { return Ok(()) };
+        if shared.wounds().is_wounded(first) {
+            return Ok(());
+        }
         let file = shared.storage.open_segment(first)?;
         let mut look = Look::default();
         let read = each(&file, marker, end, |decoded| {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evermesh_event::{Offset, Origin, Sequence};
+use evermesh_event::{Frontier, Offset, Origin, Sequence};
 
 pub(crate) use self::header::{HEADER_BYTES, Header, HeaderError, VERSION};
 use crate::cuts::Reaches;
@@ -169,6 +169,25 @@ impl Catalog {
     pub(crate) fn replace(&mut self, segment: Segment) {
         if let Some(place) = self.segments.iter_mut().find(|held| held.first == segment.first) {
             *place = segment;
+        }
+    }
+
+    /// One more, among those that are sealed.
+    pub(crate) fn insert(&mut self, segment: Segment) {
+        let at = self.segments.partition_point(|held| held.first < segment.first);
+        self.segments.insert(at, segment);
+    }
+
+    pub(crate) fn get(&self, first: Offset) -> Option<&Segment> {
+        self.segments.iter().find(|held| held.first == first)
+    }
+
+    /// How far each origin gets before a segment.
+    pub(crate) fn frontier_before(&self, first: Offset, frontier: &mut Frontier) {
+        for segment in self.segments.iter().take_while(|held| held.first < first) {
+            for (origin, reach) in segment.reaches.iter() {
+                frontier.advance(origin, reach.through);
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! What the handle, the writer and the readers share, and in which order locks are taken:
-//! numbering, then cuts, then tail or
-//! catalog.
+//! numbering, then cuts, then tail or catalog, then wounds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
@@ -70,8 +69,12 @@ pub(crate) struct Shared {
     /// What is no more. Changed by the writer, before the catalog.
     pub(crate) cuts: RwLock<Cuts>,
     pub(crate) needs: Mutex<Needs>,
-    /// What is damaged and passed over.
-    pub(crate) wounds: Wounds,
+    /// What is damaged.
+    pub(crate) wounds: Mutex<Wounds>,
+    /// Its version. Readers that wait before a wound and who asks other members hold the other end.
+    pub(crate) wounds_version: watch::Sender<u64>,
+    /// Held while a damaged segment is looked through.
+    pub(crate) survey: Mutex<()>,
     /// The wall clock's time when this start began, and the other clock's.
     pub(crate) began: (SystemTime, Duration),
     pub(crate) starts: Mutex<Starts>,
@@ -111,6 +114,17 @@ impl Shared {
 
     pub(crate) fn cuts_mut(&self) -> RwLockWriteGuard<'_, Cuts> {
         self.cuts.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wounds(&self) -> MutexGuard<'_, Wounds> {
+        self.wounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something else is damaged than before, or less: wakes who waits for that.
+    pub(crate) fn wounds_changed(&self, wounds: MutexGuard<'_, Wounds>) {
+        let version = wounds.version();
+        drop(wounds);
+        self.wounds_version.send_modify(|shown| *shown = version.max(*shown));
     }
 
     pub(crate) fn needs(&self) -> MutexGuard<'_, Needs> {
@@ -153,6 +167,7 @@ impl Shared {
         }
         if matches!(stage, Stage::Closed | Stage::Failed) {
             self.head.send_modify(|_| {});
+            self.wounds_version.send_modify(|_| {});
         }
         self.room.close();
     }

@@ -107,6 +107,17 @@ impl Space {
         self.free_bytes = self.free_bytes.saturating_add(bytes);
     }
 
+    /// Segments take so much more; `shifted`: the next record of the newest lies so much later, and
+    /// that segment is so much longer.
+    pub(crate) const fn mended(&mut self, more: i64, shifted: i64) {
+        self.used_bytes = self.used_bytes.saturating_add_signed(more);
+        self.free_bytes = self.free_bytes.saturating_add_signed(more.saturating_neg());
+        if let Some((at, length)) = &mut self.newest {
+            *at = at.saturating_add_signed(shifted);
+            *length = length.saturating_add_signed(shifted);
+        }
+    }
+
     /// With so many segments more, publishes would be refused because of `max_bytes`.
     pub(crate) const fn is_pressed(&self, segments: u64) -> bool {
         let more = segments * self.segment_bytes + self.reserve_bytes;

@@ -7,7 +7,9 @@ use std::io;
 use std::ops::Bound;
 
 use bytes::{Buf as _, BufMut as _};
-use evermesh_event::{Epoch, JournalId, NodeName, Offset, Origin, Sequence, Start, StartId};
+use evermesh_event::{
+    Epoch, Frontier, JournalId, NodeName, Offset, Origin, Sequence, Start, StartId,
+};
 use redb::{BackendError, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use crate::cuts::Cuts;
@@ -22,6 +24,7 @@ use crate::storage::Storage;
 
 mod check;
 mod cuts;
+mod mended;
 mod places;
 mod roster;
 
@@ -87,6 +90,10 @@ pub(crate) struct Past {
     pub(crate) roster: Vec<(NodeName, Row)>,
     /// The former start left the mesh for good.
     pub(crate) left: bool,
+    /// Through where nothing was lacking when a segment was begun or a start closed last.
+    pub(crate) frontier: Frontier,
+    /// Offsets between which something was damaged, and is put in its place in another order.
+    pub(crate) mended: Vec<(Offset, Offset)>,
 }
 
 /// The open database.
@@ -171,6 +178,7 @@ impl State {
         (past.names, past.letters) = places::load(&read)?;
         (past.cuts, past.producers) = cuts::load(&read)?;
         past.roster = roster::load(&read)?;
+        (past.frontier, past.mended) = mended::load(&read, past.cuts.end)?;
         Ok(past)
     }
 
@@ -269,12 +277,14 @@ impl State {
         start: Start,
         end: Offset,
         own_end: Sequence,
+        frontier: &Frontier,
     ) -> Result<(), String> {
         let ended = FormerStart { start, journal: origin.journal, ended: true, end, own_end };
         let store = || -> Result<(), Trouble> {
             let write = self.database.begin_write()?;
             let row = ended.encode();
             write.open_table(STARTS)?.insert(start.epoch.get(), row.as_slice())?;
+            mended::insert_frontier(&write, frontier)?;
             Ok(write.commit()?)
         };
         store().map_err(Trouble::into_reason)

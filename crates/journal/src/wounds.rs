@@ -1,53 +1,220 @@
-//! What is damaged in the journal and passed over. Found anew at each start, the same each time.
-//! Pure: no await, no clock.
+//! What is damaged in the journal: where it is, which events were lost with it, what of them came
+//! back from others, and what a reader meets there. Pure: no await, no clock.
 //!
-//! What was lost shows in the next block of each origin, which goes on from a sequence that is not
-//! here. What nothing shows may have been anything: then it is a missed of every origin. The bytes
-//! stay as they are.
+//! What was lost shows in what follows: the next block of its origin goes on from a sequence that
+//! is not here. Such a lack may have lain in any wound between the records that show it. A wound
+//! that no lack explains may have been anything: then it is a missed of every origin.
+//!
+//! While others may still hold what is lacking, readers wait before the wound. Then it is filled
+//! with what came, or they meet a missed in its place.
+
+mod fill;
+mod lack;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use evermesh_event::{Block, Offset, Sequence};
+use evermesh_event::{Offset, Origin, Sequence};
 use evermesh_proto::v1::MissedCause;
 
+pub(crate) use self::fill::Fill;
+pub(crate) use self::lack::Lack;
+use crate::cuts::Cuts;
 use crate::record::{Content, Missed, Record};
+
+/// Ranges that were damaged once and are remembered. More of them join: then who resumes there
+/// hears more again.
+const RANGES_MAX: usize = 4096;
+/// What may have come of what is lacking and is not yet written: several of the largest blocks.
+const COLLECTED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A place in a segment's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) segment: Offset,
+    pub(crate) marker: u32,
     pub(crate) position: u64,
 }
 
 /// Offsets that are lost, between two places.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wound {
+    pub(crate) place: Place,
     /// Where the next whole record lies, in the same file.
     pub(crate) goes_on_at: u64,
-    after: Offset,
-    through: Offset,
-    lost: Vec<Missed>,
-    /// What a reader meets in its place.
-    pub(crate) met: Vec<Arc<Record>>,
+    pub(crate) after: Offset,
+    pub(crate) through: Offset,
 }
 
-/// All of them, in order.
-#[derive(Debug, Default)]
-pub(crate) struct Wounds(BTreeMap<Place, Wound>);
+/// Offsets that were damaged once: in another order, now, than when they were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) after: Offset,
+    pub(crate) through: Offset,
+    /// With which change of the wounds it was found; 0: at the beginning of this start.
+    pub(crate) since: u64,
+}
 
-impl Wound {
-    pub(crate) const fn new(goes_on_at: u64, after: Offset, through: Offset) -> Self {
-        Self { goes_on_at, after, through, lost: Vec::new(), met: Vec::new() }
+/// What a reader meets at a wound.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Met {
+    /// It may still be filled.
+    Open,
+    /// It is passed over, and this told.
+    Told(Vec<Arc<Record>>),
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Wounds {
+    /// Rising.
+    all: Vec<Wound>,
+    lacks: Vec<Lack>,
+    ranges: BTreeMap<Offset, Range>,
+    /// Somebody asks other members.
+    awaited: bool,
+    /// Counts changes that readers must know.
+    version: u64,
+}
+
+impl Wounds {
+    /// With what was damaged in former starts.
+    pub(crate) fn new(ranges: impl IntoIterator<Item = (Offset, Offset)>) -> Self {
+        let mut wounds = Self::default();
+        ranges.into_iter().for_each(|(after, through)| wounds.add_range(after, through, 0));
+        wounds
     }
 
-    /// Gives what is missed its offsets: the last ones of those that are lost.
-    fn close(&mut self) {
-        let span = self.through.as_u64().saturating_sub(self.after.as_u64());
-        let count = self.lost.len() as u64;
-        if count == 0 || count > span {
+    /// Offsets are lost. Two wounds at one place are one.
+    pub(crate) fn add(&mut self, mut wound: Wound) {
+        if let Some(before) = self.all.pop_if(|before| before.place == wound.place) {
+            wound.after = before.after;
+        }
+        let since = self.version;
+        self.add_range(wound.after, wound.through, since);
+        let at = self.all.partition_point(|other| other.after < wound.after);
+        self.all.insert(at, wound);
+    }
+
+    fn add_range(&mut self, after: Offset, through: Offset, since: u64) {
+        let before = self.ranges.range(..=after).next_back().map(|(_, range)| *range);
+        // What is left of a wound that was filled in part belongs to what was there at first.
+        let joins = |range: &Range| range.through >= after && range.after < range.through;
+        let full = self.ranges.len() >= RANGES_MAX;
+        let mut range = match before {
+            Some(range) if joins(&range) || full => range,
+            _ => Range { after, through, since },
+        };
+        if through > range.through || range.after == after {
+            range.since = range.since.max(since);
+        }
+        range.through = range.through.max(through);
+        self.ranges.insert(range.after, range);
+    }
+
+    /// Everything of an origin between two sequences is lacking: it lay behind `lo` and before
+    /// `hi`. False if nothing is damaged there.
+    pub(crate) fn lacks(&mut self, lack: Lack) -> bool {
+        let Some(lack) = self.without_known(lack) else { return true };
+        let found = self.all.iter().any(|wound| lack.spans(wound));
+        if found {
+            self.lacks.push(lack);
+        }
+        found
+    }
+
+    /// Without what is known to lack already; `None`: nothing is left.
+    fn without_known(&self, mut lack: Lack) -> Option<Lack> {
+        for known in &self.lacks {
+            if known.origin != lack.origin {
+                continue;
+            }
+            if known.from <= lack.from && known.through > lack.from {
+                lack.set_from(known.through);
+            } else if known.from < lack.through && known.through >= lack.through {
+                lack.through = known.from;
+            }
+        }
+        (lack.from < lack.through).then_some(lack)
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Counts up with each change that readers must know.
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) const fn change(&mut self) {
+        self.version += 1;
+    }
+
+    /// From now on readers wait for what may come.
+    pub(crate) const fn awaits(&mut self) {
+        self.awaited = true;
+    }
+
+    pub(crate) fn at(&self, place: Place) -> Option<&Wound> {
+        self.all.iter().find(|wound| wound.place == place)
+    }
+
+    pub(crate) fn is_wounded(&self, segment: Offset) -> bool {
+        self.all.iter().any(|wound| wound.place.segment == segment)
+    }
+
+    /// The segments that they lie in.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = Offset> {
+        self.all.iter().map(|wound| wound.place.segment)
+    }
+
+    /// In a segment, by place.
+    pub(crate) fn in_segment(&self, segment: Offset) -> Vec<Wound> {
+        self.all.iter().filter(|wound| wound.place.segment == segment).copied().collect()
+    }
+
+    /// The damaged range that an offset lies strictly within.
+    pub(crate) fn range_of(&self, offset: Offset) -> Option<Range> {
+        let (_, range) = self.ranges.range(..offset).next_back()?;
+        (offset < range.through).then_some(*range)
+    }
+
+    /// The range of a wound, from where it began at first.
+    pub(crate) fn range_behind(&self, after: Offset) -> Option<Range> {
+        self.ranges.range(..=after).next_back().map(|(_, range)| *range)
+    }
+
+    /// Where to resume from an offset: within what was damaged, at its beginning.
+    pub(crate) fn resumes(&self, offset: Offset) -> Offset {
+        self.range_of(offset).map_or(offset, |range| range.after)
+    }
+
+    /// What a reader meets.
+    pub(crate) fn meet(&self, wound: &Wound) -> Met {
+        let mut here = self.lacks.iter().filter(|lack| lack.spans(wound));
+        if self.awaited && here.any(|lack| !lack.given_up) {
+            return Met::Open;
+        }
+        Met::Told(self.told(wound))
+    }
+
+    /// What is missed, at the last offsets of those that are lost.
+    fn told(&self, wound: &Wound) -> Vec<Arc<Record>> {
+        let mut explained = false;
+        let mut lost = Vec::new();
+        for lack in self.lacks.iter().filter(|lack| lack.spans(wound)) {
+            explained = true;
+            if !lack.is_done() && self.last_of(lack) == Some(wound.after) {
+                lost.push(lack.missed());
+            }
+        }
+        let span = wound.through.as_u64().saturating_sub(wound.after.as_u64());
+        if !explained || lost.len() as u64 > span {
             // Nothing shows what it was, or there are more origins than places to say so.
-            self.lost = vec![Missed {
+            lost = vec![Missed {
                 origin: None,
                 from: Sequence::ZERO,
                 through: Sequence::ZERO,
@@ -55,38 +222,78 @@ impl Wound {
                 cause: MissedCause::Damaged,
             }];
         }
-        let first = (self.through.as_u64() + 1).saturating_sub(self.lost.len() as u64);
-        let lost = std::mem::take(&mut self.lost).into_iter();
-        self.met = (first..)
+        let first = (wound.through.as_u64() + 1).saturating_sub(lost.len() as u64);
+        (first..)
             .zip(lost)
             .map(|(at, lost)| Arc::new(Record::new(Offset::from_u64(at), Content::Missed(lost))))
-            .collect();
-    }
-}
-
-impl Wounds {
-    pub(crate) fn add(&mut self, place: Place, wound: Wound) {
-        self.0.insert(place, wound);
+            .collect()
     }
 
-    /// A block goes on from a sequence that is not here. False if nothing is damaged before it.
-    pub(crate) fn lacks(&mut self, block: &Block, at: Sequence) -> bool {
-        let Some(mut last) = self.0.last_entry() else { return false };
-        last.get_mut().lost.push(Missed {
-            origin: Some(block.origin().clone()),
-            from: at.plus(1).unwrap_or(at),
-            through: block.previous(),
-            sites: Vec::new(),
-            cause: MissedCause::Damaged,
-        });
+    /// The last wound in which it may have lain, by where that begins.
+    fn last_of(&self, lack: &Lack) -> Option<Offset> {
+        self.all.iter().rfind(|wound| lack.spans(wound)).map(|wound| wound.after)
+    }
+
+    /// A stretch is to be cut: who did not pass it hears of what was lacking there, too.
+    pub(crate) fn mark(&self, end: Offset, cuts: &mut Cuts) {
+        for wound in self.all.iter().filter(|wound| wound.through <= end) {
+            if !self.lacks.iter().any(|lack| lack.spans(wound)) {
+                cuts.note_all(wound.through);
+            }
+        }
+        for lack in &self.lacks {
+            let last = self.all.iter().rfind(|wound| lack.spans(wound));
+            if let Some(last) = last.filter(|last| last.through <= end) {
+                cuts.note(&lack.origin, lack.through, last.through);
+            }
+        }
+    }
+
+    /// It is cut.
+    pub(crate) fn cut(&mut self, end: Offset) {
+        self.all.retain(|wound| wound.through > end);
+        self.ranges.retain(|_, range| range.through > end);
+        self.forget_done();
+        self.change();
+    }
+
+    /// Lets go of lacks that no wound can hold.
+    fn forget_done(&mut self) {
+        let all = &self.all;
+        self.lacks.retain(|lack| all.iter().any(|wound| lack.spans(wound)));
+    }
+
+    /// What is lacking and nobody gave up: origin, through where it came back, and its end. As long
+    /// as there is room for it.
+    pub(crate) fn lacking(&self) -> Vec<(Origin, Sequence, Sequence)> {
+        if self.bytes() >= COLLECTED_BYTES_MAX / 2 {
+            return Vec::new();
+        }
+        let open = self.lacks.iter().filter(|lack| lack.covered < lack.through);
+        open.map(|lack| (lack.origin.clone(), lack.covered, lack.through)).collect()
+    }
+
+    /// A block came: takes what of it is lacking. False if nothing is.
+    pub(crate) fn offer(&mut self, block: &evermesh_event::Block) -> bool {
+        let room = self.bytes() + block.encoded().len() <= COLLECTED_BYTES_MAX;
+        room && self.lacks.iter_mut().fold(false, |took, lack| lack.offer(block) | took)
+    }
+
+    /// Nobody holds what is lacking of an origin through a sequence. True if that changes what
+    /// readers meet.
+    pub(crate) fn give_up(
+        &mut self,
+        origin: &Origin,
+        covered: Sequence,
+        through: Sequence,
+    ) -> bool {
+        let same = |lack: &&mut Lack| lack.origin == *origin && lack.covered == covered;
+        let Some(lack) = self.lacks.iter_mut().find(same) else { return false };
+        lack.give_up(through);
         true
     }
 
-    pub(crate) fn close(&mut self) {
-        self.0.values_mut().for_each(Wound::close);
-    }
-
-    pub(crate) fn at(&self, place: Place) -> Option<&Wound> {
-        self.0.get(&place)
+    fn bytes(&self) -> usize {
+        self.lacks.iter().map(Lack::bytes).sum()
     }
 }

@@ -43,7 +43,7 @@ pub struct Writer {
     state: Option<State>,
     /// The ownership of the directory, given back after the state database is closed.
     held: Option<Box<dyn Held>>,
-    newest: Option<Newest>,
+    pub(crate) newest: Option<Newest>,
     buffer: Vec<u8>,
     /// Written and not yet in the catalog: record, place, length.
     written: Vec<Written>,
@@ -138,7 +138,7 @@ impl Writer {
         let records = batch.len();
         let done = self.commit(batch, &news).and_then(|()| self.store_members(&news));
         let done = done.and_then(|()| self.store_places());
-        let done = done.and_then(|()| self.retain());
+        let done = done.and_then(|()| self.heal()).and_then(|()| self.retain());
         let done = done.and_then(|()| self.end_if_closing());
         match done {
             Ok(ended) => {
@@ -206,6 +206,7 @@ impl Writer {
             if let Some(length) = pending.begins {
                 self.sync()?;
                 self.begin_segment(pending.record.offset, length)?;
+                self.store_frontier()?;
             }
             self.encode(pending, durable_before)?;
         }
@@ -354,6 +355,20 @@ impl Writer {
         Ok(())
     }
 
+    /// With each segment: so that a later start knows what was lost, if the end of this one is.
+    fn store_frontier(&self) -> Result<(), Failure> {
+        let frontier = self.shared.numbering().durable_frontier.clone();
+        let Some(state) = &self.state else { return Ok(()) };
+        let stored = state.store_frontier(&frontier);
+        stored.map_err(|error| self.failed("store what is here", error))
+    }
+
+    pub(crate) fn store_mended(&self, after: Offset, through: Offset) -> Result<(), Failure> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let stored = state.store_mended(after, through, self.shared.cuts().end);
+        stored.map_err(|error| self.failed("store what is mended", error))
+    }
+
     pub(crate) fn store_cuts(
         &self,
         cuts: &Cuts,
@@ -411,12 +426,14 @@ impl Writer {
         self.store_places()?;
         self.store_addresses(true)?;
         let durable = *self.shared.durable.borrow();
+        let frontier = self.shared.numbering().durable_frontier.clone();
         if let Some(state) = self.state.take() {
             let stored = state.store_end(
                 &self.shared.origin,
                 self.shared.start,
                 durable.offset,
                 durable.own,
+                &frontier,
             );
             stored.map_err(|error| self.failed("store the end of this start", error))?;
         }

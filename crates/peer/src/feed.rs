@@ -27,8 +27,10 @@ use crate::peers::Shared;
 use crate::{lists, starts};
 
 mod positions;
+mod ranges;
 
 use self::positions::Positions;
+use self::ranges::Ranges;
 
 /// The version of the protocol that this node speaks.
 pub(crate) const VERSION: u32 = 1;
@@ -144,6 +146,8 @@ struct Feed<'a> {
     label: &'a str,
     /// What is wanted, and where the receiver is, what is on its way included.
     positions: Positions,
+    /// What the receiver had, and is damaged there.
+    ranges: Ranges,
     reader: Reader,
     credit: u64,
     /// What was read and not yet sent: one batch.
@@ -170,7 +174,8 @@ impl<'a> Feed<'a> {
         let after = places.min().unwrap_or_else(|| journal.head());
         let credit = hello.credit_bytes.min(CREDIT_BYTES_MAX);
         let (reader, ready) = (journal.reader(after), VecDeque::new());
-        Self { shared, name, label, positions, reader, credit, ready }
+        let ranges = Ranges::default();
+        Self { shared, name, label, positions, ranges, reader, credit, ready }
     }
 
     async fn run(
@@ -184,6 +189,9 @@ impl<'a> Feed<'a> {
         self.ready.push_back(Message::Welcome(welcome(self.shared)));
         loop {
             let goodbye = self.shared.goodbye.is_cancelled();
+            if let Some(end) = self.ranges.ended(journal) {
+                self.ready.push_back(Message::RangeEnd(end));
+            }
             let sent = self.ready.is_empty();
             if goodbye && sent {
                 return self.goodbye(answers).await;
@@ -212,6 +220,13 @@ impl<'a> Feed<'a> {
                     place.send(Ok(v1::PullResponse { message: self.ready.pop_front() }));
                 }
                 () = self.shared.goodbye.cancelled(), if !goodbye => {}
+                records = self.ranges.next(BATCH_BYTES), if wants && self.ranges.reads() => {
+                    let mut blocks = self.ranges.take(records);
+                    self.credit = blocks.iter().fold(self.credit, |credit, block| {
+                        credit.saturating_sub(block.len() as u64)
+                    });
+                    self.send(&mut blocks);
+                }
                 records = self.reader.next(BATCH_BYTES), if wants => match records {
                     Ok(records) => self.serve(&records),
                     Err(error) => return Err(unreadable(&error)),
@@ -263,6 +278,7 @@ impl<'a> Feed<'a> {
         for (origin, at) in begins {
             tracing::info!(peer = %self.name, %origin, after = %at, "serves what another numbered");
         }
+        self.ranges.want(&want.ranges);
     }
 
     fn hear(&mut self, said: v1::PullRequest) {
@@ -322,8 +338,7 @@ impl<'a> Feed<'a> {
         let head = journal.own_head();
         // If the disk failed, what is durable is all that anybody was assured of.
         let _ = durable.wait_for(|durable| durable.own >= head || durable.failed).await;
-        let own = durable.borrow().own;
-        own
+        durable.borrow().own
     }
 }
 

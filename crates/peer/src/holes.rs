@@ -11,6 +11,7 @@ use evermesh_event::{Frontier, NodeName, Origin};
 use evermesh_journal::{Holding, Missed};
 use tokio::sync::watch;
 
+use crate::mend::Mend;
 use crate::peers::Shared;
 use crate::repair::{Repair, Wants};
 
@@ -21,6 +22,7 @@ const GRACE_LEASES: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct Repairs {
     table: Mutex<Repair>,
+    mend: Mutex<Mend>,
     /// Counts changes that may matter to other links. Links hold the other end.
     version: watch::Sender<u64>,
 }
@@ -28,7 +30,7 @@ pub(crate) struct Repairs {
 impl Default for Repairs {
     fn default() -> Self {
         let (version, _) = watch::channel(0);
-        Self { table: Mutex::default(), version }
+        Self { table: Mutex::default(), mend: Mutex::default(), version }
     }
 }
 
@@ -57,6 +59,11 @@ impl Repairs {
     /// Counts up with each change.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// Who is asked for what was damaged here.
+    pub(crate) fn mend(&self) -> MutexGuard<'_, Mend> {
+        self.mend.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self) -> MutexGuard<'_, Repair> {
@@ -94,5 +101,25 @@ async fn give_up(shared: &Shared, origin: &Origin, missed: Missed) {
     match shared.parts.journal.miss(missed).await {
         Ok(_) => shared.repair.change(|_| {}),
         Err(error) => tracing::warn!(%origin, %error, "cannot store what was missed; tries again"),
+    }
+}
+
+/// Gives up what was damaged here and nobody who is reachable holds: readers pass, and hear missed.
+pub(crate) fn give_up_damaged(shared: &Shared) {
+    let (journal, now) = (&shared.parts.journal, shared.parts.clock.boot());
+    let lacking = journal.lacking();
+    let all_linked = shared.members.all_linked();
+    let hopeless = shared.repair.mend().hopeless(&lacking, all_linked, shared.parts.lease, now);
+    for (lacking, through) in &hopeless {
+        tracing::warn!(
+            origin = %lacking.origin, after = %lacking.after, %through,
+            "no member that is reachable holds these events, which were damaged here: \
+            subscriptions hear that they missed them"
+        );
+        journal.give_up(lacking, *through);
+    }
+    if !lacking.is_empty() {
+        // Who did not answer leaves its range to another link.
+        shared.repair.change(|_| {});
     }
 }

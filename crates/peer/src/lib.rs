@@ -16,6 +16,7 @@ mod leave;
 mod link;
 mod lists;
 mod members;
+mod mend;
 mod peers;
 mod ping;
 mod repair;

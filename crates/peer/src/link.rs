@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use evermesh_event::limits::MESH_MESSAGE_BYTES_MAX;
 use evermesh_event::{Block, JournalId, NodeName, Origin, Sequence};
-use evermesh_journal::{Missed, Taken};
+use evermesh_journal::{Lacking, Missed, Taken};
 use evermesh_proto::v1;
 use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
 use evermesh_proto::v1::pull_request::Message;
@@ -95,6 +95,7 @@ async fn once(shared: &Arc<Shared>, address: &str, backoff: &mut Backoff) -> Str
         why = link.run(said, &echoed) => format!("{name} {why}"),
         why = ping::ping(shared, &origin, client, &echoed) => format!("{name} {why}"),
     };
+    shared.repair.mend().unlinked(&name);
     shared.repair.change(|repair| repair.unlinked(&name));
     why
 }
@@ -140,6 +141,8 @@ struct Link<'a> {
     wanted: BTreeSet<Origin>,
     /// Whatever it was asked for on this link: blocks of it may still be on their way.
     asked: BTreeSet<Origin>,
+    /// What was damaged here and was asked for on this link.
+    mending: BTreeSet<Origin>,
 }
 
 impl<'a> Link<'a> {
@@ -203,7 +206,9 @@ impl<'a> Link<'a> {
             credit_due: 0,
             wanted: BTreeSet::new(),
             asked: BTreeSet::new(),
+            mending: BTreeSet::new(),
         };
+        shared.repair.mend().linked(name);
         let held = starts::holdings(&welcome.frontier);
         shared.repair.change(|repair| repair.linked(link.origin.clone(), held));
         Ok((link, said))
@@ -213,7 +218,7 @@ impl<'a> Link<'a> {
     async fn run(mut self, mut said: Streaming<v1::PullResponse>, echoed: &Notify) -> String {
         let journal = self.shared.parts.journal.clone();
         let (mut durable, mut applied) = (journal.durable(), journal.applied().watch());
-        let mut repair = self.shared.repair.watch();
+        let (mut repair, mut wounds) = (self.shared.repair.watch(), journal.wounds());
         let requests = self.requests.clone();
         let mut due = self.wants().or_else(|| self.due());
         loop {
@@ -235,6 +240,8 @@ impl<'a> Link<'a> {
                 () = journal.applied().wait(&mut applied), if due.is_none() => due = self.due(),
                 // Somebody holds something else, or is linked no more.
                 _ = repair.changed(), if due.is_none() => due = self.wants(),
+                // Something is damaged here, or there is room for more of what came back.
+                _ = wounds.changed(), if due.is_none() => due = self.wants(),
                 () = echoed.notified(), if due.is_none() => due = self.wants(),
                 message = said.message() => {
                     let message = match message {
@@ -259,7 +266,8 @@ impl<'a> Link<'a> {
         let wants = self.shared.repair.wants(&self.name, journal.origin(), &journal.frontier());
         let foreign = wants.origins.keys().filter(|origin| **origin != self.origin);
         let foreign: BTreeSet<_> = foreign.cloned().collect();
-        if wants.again.is_empty() && foreign == self.wanted {
+        let damaged = self.damaged();
+        if wants.again.is_empty() && foreign == self.wanted && damaged.is_none() {
             return None;
         }
         for origin in foreign.difference(&self.wanted) {
@@ -272,7 +280,28 @@ impl<'a> Link<'a> {
             origin: Some(origin.to_proto()),
             sequence: at.as_u64(),
         });
-        Some(Message::Want(v1::Want { origins: origins.collect() }))
+        let ranges = damaged.into_iter().map(|damaged| v1::OriginRange {
+            origin: Some(damaged.origin.to_proto()),
+            after: damaged.after.as_u64(),
+            through: damaged.through.as_u64(),
+        });
+        Some(Message::Want(v1::Want { origins: origins.collect(), ranges: ranges.collect() }))
+    }
+
+    /// What was damaged here and this peer is to be asked for now.
+    fn damaged(&mut self) -> Option<Lacking> {
+        let lacking = self.shared.parts.journal.lacking();
+        if lacking.is_empty() {
+            return None;
+        }
+        let now = self.shared.parts.clock.boot();
+        let damaged = self.shared.repair.mend().ask(&self.name, &lacking, now)?;
+        tracing::info!(
+            peer = %self.name, origin = %damaged.origin, after = %damaged.after,
+            through = %damaged.through, "is asked for what is damaged here"
+        );
+        self.mending.insert(damaged.origin.clone());
+        Some(damaged)
     }
 
     /// What should be said next: the newest watermarks, else credit once it is worth a message.
@@ -316,6 +345,14 @@ impl<'a> Link<'a> {
                 Ok(())
             }
             Some(Heard::Missed(range)) => self.lacks(&range),
+            Some(Heard::RangeEnd(end)) => {
+                let lacking = self.shared.parts.journal.lacking();
+                let goes_on = Sequence::from_u64(end.goes_on);
+                self.shared.repair.mend().answered(&self.name, goes_on, &lacking);
+                // Another link may ask its peer, or this one for more.
+                self.shared.repair.change(|_| {});
+                Ok(())
+            }
             Some(Heard::Goodbye(goodbye)) => Err(self.goodbye(&goodbye)),
             // Nothing that this version knows.
             Some(Heard::Welcome(_)) | None => Ok(()),
@@ -341,6 +378,14 @@ impl<'a> Link<'a> {
     async fn take(&self, encoded: Bytes, arrived: SystemTime) -> Result<(), String> {
         let block = Block::decode(encoded)
             .map_err(|error| format!("sent what is no block: {error}; asks again"))?;
+        if self.mending.contains(block.origin()) {
+            if self.shared.parts.journal.mend(&block) {
+                self.shared.repair.mend().came(&self.name, self.shared.parts.clock.boot());
+            }
+            if !self.may_send(block.origin()) {
+                return Ok(());
+            }
+        }
         if !self.may_send(block.origin()) {
             return Err(format!("sent events of {}, which were not asked for", block.origin()));
         }

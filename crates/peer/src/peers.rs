@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::departures;
 use crate::dial::Dialer;
-use crate::holes::{Holes, Repairs};
+use crate::holes::{Holes, Repairs, give_up_damaged};
 use crate::link;
 use crate::members::{Members, PeerStatus};
 use crate::service::Mesh;
@@ -87,6 +87,8 @@ impl Peers {
         if let Some(address) = &parts.address {
             parts.journal.note_address(&parts.node, address);
         }
+        // The table of members is looked at with each tick: nobody waits for nobody.
+        parts.journal.await_mending();
         let shared = Arc::new(Shared {
             parts,
             members,
@@ -150,6 +152,7 @@ impl Run {
                     shared.members.suspend_silent(shared.parts.clock.boot());
                     departures::look(shared).await;
                     holes.look(shared).await;
+                    give_up_damaged(shared);
                     links.follow(shared);
                 }
             }

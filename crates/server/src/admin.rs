@@ -111,7 +111,7 @@ impl AdminService for Admin {
         request: Request<v1::LeaveRequest>,
     ) -> Result<Response<v1::LeaveResponse>, Status> {
         self.permit(request.extensions().get(), Act::Operate)?;
-        Admin::leave(self, request.into_inner()).await.map(Response::new)
+        Self::leave(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn forget_member(
@@ -119,7 +119,7 @@ impl AdminService for Admin {
         request: Request<v1::ForgetMemberRequest>,
     ) -> Result<Response<v1::ForgetMemberResponse>, Status> {
         self.permit(request.extensions().get(), Act::Operate)?;
-        Admin::forget_member(self, &request.into_inner().node)?;
+        Self::forget_member(self, &request.into_inner().node)?;
         Ok(Response::new(v1::ForgetMemberResponse {}))
     }
 }

@@ -199,6 +199,25 @@ pub(super) fn coalesce(
     previous: Sequence,
     stays: impl Fn(&EntryView) -> bool,
 ) -> Block {
+    some(block, previous.min(block.previous), block.last, stays)
+}
+
+/// See [`Block::within`].
+pub(super) fn within(block: &Block, after: Sequence, through: Sequence) -> Block {
+    let (previous, last) = (block.previous.max(after), block.last.min(through));
+    if (previous, last) == (block.previous, block.last) {
+        return block.clone();
+    }
+    some(block, previous, last, |entry| entry.sequence > previous && entry.sequence <= last)
+}
+
+/// A block of some of the entries.
+fn some(
+    block: &Block,
+    previous: Sequence,
+    last: Sequence,
+    stays: impl Fn(&EntryView) -> bool,
+) -> Block {
     let (mut body, mut first, mut count) = (BytesMut::new(), None, 0);
     for entry in block.entries().filter(stays) {
         body.put_slice(block.body.get(entry.range).unwrap_or_default());
@@ -208,9 +227,9 @@ pub(super) fn coalesce(
     let made = seal(Parts {
         origin: block.origin.clone(),
         start: block.start,
-        previous: previous.min(block.previous),
-        first: first.unwrap_or(block.last),
-        last: block.last,
+        previous,
+        first: first.unwrap_or(last),
+        last,
         count,
         // Some may have no entry any more: then a reader looks inside in vain.
         kinds: block.kinds.clone(),

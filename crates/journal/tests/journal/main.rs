@@ -17,6 +17,7 @@ mod directory;
 mod failing;
 mod fixture;
 mod flips;
+mod heal;
 mod intake;
 mod limits;
 mod memory;
