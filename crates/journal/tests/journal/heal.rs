@@ -370,7 +370,7 @@ fn p1_p7_what_was_damaged_and_is_cut_is_told_to_whoever_did_not_pass_it() {
     world.limits = Limits { segment_bytes, max_bytes, reserve_bytes, ..small() };
     let (journal, mut writer) = world.open();
     journal.cursors().presence("web-9", Presence::Expected);
-    let mut publish = |journal: &Journal, writer: &mut Writer, count: u64| {
+    let publish = |journal: &Journal, writer: &mut Writer, count: u64| {
         for n in 0..count {
             append(journal, &[&format!("{}-{n}", journal.start().epoch.get())]);
             writer.turn().unwrap();
