@@ -78,6 +78,11 @@ impl Frontier {
         }
     }
 
+    /// Nothing is known of an origin any more: it is as if it had never been met.
+    pub fn remove(&mut self, origin: &Origin) {
+        self.0.remove(origin);
+    }
+
     /// Every origin and where this node is in it.
     pub fn iter(&self) -> impl Iterator<Item = (&Origin, Sequence)> {
         self.0.iter().map(|(origin, at)| (origin, *at))

@@ -96,6 +96,8 @@ pub(crate) struct Cuts {
     /// Nothing at or before it is held.
     pub(crate) end: Offset,
     pub(crate) origins: BTreeMap<Origin, Reach>,
+    /// The marks of origins that are not known any more, together.
+    pub(crate) forgotten: Reach,
 }
 
 impl Cuts {
@@ -118,9 +120,17 @@ impl Cuts {
 
     /// What was lost may have been of anybody.
     pub(crate) fn note_all(&mut self, offset: Offset) {
-        for reach in self.origins.values_mut() {
+        for reach in self.origins.values_mut().chain([&mut self.forgotten]) {
             reach.offset = reach.offset.max(offset);
             reach.note_site("", offset);
+        }
+    }
+
+    /// An origin is not known any more. Whoever did not pass what was cut of it hears of its sites,
+    /// and not whose they were.
+    pub(crate) fn forget(&mut self, origin: &Origin) {
+        if let Some(reach) = self.origins.remove(origin) {
+            self.forgotten.join(&Reach { through: Sequence::ZERO, ..reach });
         }
     }
 
@@ -142,10 +152,11 @@ impl Cuts {
         if after >= self.end {
             return Vec::new();
         }
-        let cut = self.origins.iter().filter(|(_, cut)| cut.offset > after);
-        let missed = cut.map(|(origin, cut)| {
+        let origins = self.origins.iter().map(|(origin, cut)| (Some(origin), cut));
+        let all = origins.chain([(None, &self.forgotten)]);
+        let missed = all.filter(|(_, cut)| cut.offset > after).map(|(origin, cut)| {
             let missed = Missed {
-                origin: Some(origin.clone()),
+                origin: origin.cloned(),
                 from: Sequence::ZERO,
                 through: cut.through,
                 sites: cut.sites_after(after),
@@ -204,6 +215,25 @@ mod tests {
         let place = cuts.place_of(&origin("a"), Sequence::from_u64(1));
         assert_eq!(place.map(|place| all(place.as_u64())), Some(all(0)), "shop lay above 1, too");
         assert_eq!(cuts.place_of(&origin("a"), Sequence::from_u64(5)), None);
+    }
+
+    #[test]
+    fn p1_what_was_cut_of_an_origin_that_is_forgotten_is_told_all_the_same() {
+        let mut cuts = Cuts::default();
+        cuts.add(at(10), &reaches(&[("a", 3, "shop", 4), ("b", 2, "blog", 10)]));
+        cuts.forget(&origin("a"));
+        let told = |after| {
+            let missed = cuts.missed_after(at(after)).into_iter();
+            missed.map(|record| match &record.content {
+                Content::Missed(missed) => (missed.origin.clone(), missed.sites.clone()),
+                Content::Block { .. } => unreachable!(),
+            })
+        };
+        let (shop, blog) = (vec!["shop".to_owned()], vec!["blog".to_owned()]);
+        let all: Vec<_> = told(0).collect();
+        assert_eq!(all, [(None, shop), (Some(origin("b")), blog.clone())]);
+        assert_eq!(told(4).collect::<Vec<_>>(), [(Some(origin("b")), blog)]);
+        assert!(!cuts.frontier().contains(&origin("a")));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use evermesh_event::limits::{DEDUPE_IDS_MAX, DEDUPE_SECONDS_MAX};
 use evermesh_event::world::{Clock, Random, draw};
 use evermesh_event::{
-    DedupeWindow, Epoch, JournalId, NodeName, Offset, Origin, Planted, Sequence, Start, StartId,
+    DedupeWindow, Epoch, Frontier, JournalId, NodeName, Offset, Origin, Planted, Sequence, Start,
+    StartId,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -286,8 +287,12 @@ fn own_starts(former: &[FormerStart], origin: &Origin, start: Start) -> Vec<Seen
     own
 }
 
-/// Who is a member. A node that had left is another one for those who heard it.
-fn roster(own: &Origin, mut rows: Vec<(NodeName, Row)>, left: bool) -> Roster {
+/// Who is a member. A node that had left is another one for those who heard it. A name of which
+/// something was found after all is dropped again once that is gone.
+fn roster(own: &Origin, mut rows: Vec<(NodeName, Row)>, left: bool, held: &Frontier) -> Roster {
+    for (name, row) in rows.iter_mut().filter(|(_, row)| row.dropped) {
+        row.dropped = !held.iter().any(|(origin, _)| origin.node == *name);
+    }
     for (_, row) in rows.iter_mut().filter(|(name, _)| left && *name == own.node) {
         row.listed.incarnation += 1;
     }
@@ -333,7 +338,7 @@ fn assemble(
     let applied = Applied::new(Arc::clone(&options.clock));
     Arc::new(Shared {
         starts: Mutex::new(seen(past.seen, &former, &origin, start)),
-        roster: roster(&origin, past.roster, past.left),
+        roster: roster(&origin, past.roster, past.left, &frontier),
         origin,
         start,
         planted,

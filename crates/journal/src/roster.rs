@@ -174,10 +174,20 @@ impl Journal {
         self.shared().roster.table().left()
     }
 
-    /// A member that left so long ago is not named any more.
+    /// A member that left so long ago is not told of any more, nor what it numbered, once nothing
+    /// of that is held. It stays known that there was one, so that others may speak of it.
     pub fn drop_departed(&self, name: &NodeName) {
-        let changed = self.shared().roster.table().remove(name);
-        self.members_changed(changed);
+        let shared = self.shared();
+        if shared.numbering().forget(shared, name) {
+            shared.roster.table().drop_departed(name);
+            self.members_changed(true);
+        }
+    }
+
+    /// Of this name nothing is known any more, and nothing wanted.
+    #[must_use]
+    pub fn is_dropped(&self, name: &NodeName) -> bool {
+        self.shared().roster.table().is_dropped(name)
     }
 
     /// The events of a member that left are settled: told as missed, or all here.

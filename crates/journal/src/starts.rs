@@ -78,7 +78,14 @@ impl Starts {
         }
     }
 
-    /// What is to be stored before the next commit.
+    /// An origin is not known any more.
+    pub(crate) fn forget(&mut self, origin: &Origin) {
+        if self.seen.remove(origin).is_some() {
+            self.dirty.insert(origin.clone());
+        }
+    }
+
+    /// What is to be stored before the next commit. No starts: it is known no more.
     pub(crate) fn take_dirty(&mut self) -> Vec<(Origin, Vec<SeenStart>)> {
         let dirty = std::mem::take(&mut self.dirty);
         let starts = |origin: Origin| {

@@ -298,7 +298,11 @@ impl State {
                 let mut table = write.open_table(SEEN)?;
                 for (origin, starts) in seen {
                     let (key, value) = (encode_origin(origin), encode_seen(starts));
-                    table.insert(key.as_slice(), value.as_slice())?;
+                    if starts.is_empty() {
+                        table.remove(key.as_slice())?;
+                    } else {
+                        table.insert(key.as_slice(), value.as_slice())?;
+                    }
                 }
             }
             Ok(write.commit()?)

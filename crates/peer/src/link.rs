@@ -209,7 +209,7 @@ impl<'a> Link<'a> {
             mending: BTreeSet::new(),
         };
         shared.repair.mend().linked(name);
-        let held = starts::holdings(&welcome.frontier);
+        let held = starts::holdings(own, &welcome.frontier);
         shared.repair.change(|repair| repair.linked(link.origin.clone(), held));
         Ok((link, said))
     }

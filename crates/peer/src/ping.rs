@@ -105,7 +105,7 @@ pub(crate) async fn ping(
                         }
                         note_head(shared, origin, &echo);
                         sent.echoed(shared, origin, &echo);
-                        let held = starts::held(&echo.held);
+                        let held = starts::held(&shared.parts.journal, &echo.held);
                         let here = held.iter().map(|(of, held)| (of.clone(), held.through));
                         let journal = &shared.parts.journal;
                         journal.note_holds(origin.node.as_str(), &here.collect());

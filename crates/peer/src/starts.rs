@@ -32,20 +32,33 @@ pub(crate) fn of_journal(journal: &Journal) -> Vec<v1::OriginFrontier> {
 }
 
 /// What a peer said to hold when it welcomed.
-pub(crate) fn holdings(sent: &[v1::OriginFrontier]) -> BTreeMap<Origin, Holding> {
-    let of = |sent: &v1::OriginFrontier| held_of(sent.origin.as_ref(), sent.base, sent.sequence);
+pub(crate) fn holdings(
+    journal: &Journal,
+    sent: &[v1::OriginFrontier],
+) -> BTreeMap<Origin, Holding> {
+    let of = |sent: &v1::OriginFrontier| {
+        held_of(journal, sent.origin.as_ref(), sent.base, sent.sequence)
+    };
     sent.iter().filter_map(of).collect()
 }
 
 /// What a peer said to hold since.
-pub(crate) fn held(sent: &[v1::OriginHeld]) -> BTreeMap<Origin, Holding> {
-    let of = |sent: &v1::OriginHeld| held_of(sent.origin.as_ref(), sent.base, sent.through);
+pub(crate) fn held(journal: &Journal, sent: &[v1::OriginHeld]) -> BTreeMap<Origin, Holding> {
+    let of =
+        |sent: &v1::OriginHeld| held_of(journal, sent.origin.as_ref(), sent.base, sent.through);
     sent.iter().filter_map(of).collect()
 }
 
-fn held_of(origin: Option<&v1::Origin>, base: u64, through: u64) -> Option<(Origin, Holding)> {
+/// Of who left so long ago that it is forgotten nothing is wanted.
+fn held_of(
+    journal: &Journal,
+    origin: Option<&v1::Origin>,
+    base: u64,
+    through: u64,
+) -> Option<(Origin, Holding)> {
     let (base, through) = (Sequence::from_u64(base), Sequence::from_u64(through));
-    Some((Origin::from_proto(origin?).ok()?, Holding { base, through }))
+    let origin = Origin::from_proto(origin?).ok()?;
+    (!journal.is_dropped(&origin.node)).then_some((origin, Holding { base, through }))
 }
 
 /// What is held otherwise than was told before.

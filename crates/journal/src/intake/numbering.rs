@@ -291,6 +291,28 @@ impl Numbering {
         origins
     }
 
+    /// Whatever was known of a name that left long ago is known no more. False while something of
+    /// it is held.
+    pub(crate) fn forget(&mut self, shared: &Shared, node: &NodeName) -> bool {
+        let of = self.frontier.iter().filter(|(origin, _)| origin.node == *node);
+        let of: Vec<_> = of.map(|(origin, at)| (origin.clone(), at)).collect();
+        if of.iter().any(|(origin, at)| self.bases.get(origin) < *at) {
+            return false;
+        }
+        let mut starts = shared.starts();
+        let seen: Vec<_> = starts.origins_of(node).cloned().collect();
+        seen.iter().for_each(|origin| starts.forget(origin));
+        drop(starts);
+        let mut cuts = shared.cuts_mut();
+        for (origin, _) in of {
+            self.frontier.remove(&origin);
+            self.durable_frontier.remove(&origin);
+            self.bases.remove(&origin);
+            cuts.forget(&origin);
+        }
+        true
+    }
+
     fn tell_forgotten(&mut self, shared: &Shared, origin: &Origin) {
         self.tell(shared, origin.clone(), v1::MissedCause::Forgotten);
         if origin.node != self.origin.node {

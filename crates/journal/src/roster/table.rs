@@ -23,6 +23,8 @@ pub(crate) struct Row {
     pub(crate) left_at: Duration,
     /// It is told what nobody has of it, as far as needed.
     pub(crate) settled: bool,
+    /// It left so long ago that nothing is known or told of it any more.
+    pub(crate) dropped: bool,
     /// For how long it was not heard while this node ran.
     pub(crate) away: Duration,
     /// Its journals of which nothing more is to be told, the newest last.
@@ -48,7 +50,8 @@ impl Table {
     }
 
     pub(super) fn list(&self) -> Vec<(NodeName, Listed)> {
-        self.rows.iter().map(|(name, row)| (name.clone(), row.listed.clone())).collect()
+        let told = self.rows.iter().filter(|(_, row)| !row.dropped);
+        told.map(|(name, row)| (name.clone(), row.listed.clone())).collect()
     }
 
     pub(super) fn get(&self, name: &NodeName) -> Option<Listed> {
@@ -94,11 +97,11 @@ impl Table {
     }
 
     fn hear_of(&mut self, from: &NodeName, name: &NodeName, told: &Listed, now: Duration) -> bool {
-        if self.rows.len() >= MEMBERS_MAX && !self.rows.contains_key(name) {
+        let new = !self.rows.contains_key(name);
+        if new && !self.make_room() {
             tracing::warn!(member = %name, "more than {MEMBERS_MAX} members: it is not counted");
             return false;
         }
-        let new = !self.rows.contains_key(name);
         if new && told.left {
             // Nothing is known of it, so nothing is to be settled; and what one node drops after
             // its time must not come back from another.
@@ -110,7 +113,9 @@ impl Table {
         if (told.incarnation, told.left) > (listed.incarnation, listed.left) || new {
             (listed.incarnation, listed.left) = (told.incarnation, told.left);
             (listed.away, row.away) = (false, Duration::ZERO);
-            (row.left_at, row.settled) = (now, false);
+            (row.left_at, row.settled, row.dropped) = (now, false, false);
+        } else if row.dropped {
+            return false;
         }
         let better = from == name || listed.address.is_empty();
         if better && !told.address.is_empty() {
@@ -148,7 +153,8 @@ impl Table {
         };
         row.listed.left = true;
         (row.left_at, row.settled) = (now, false);
-        dirty.insert(name.clone())
+        dirty.insert(name.clone());
+        true
     }
 
     pub(super) fn ended(&mut self, origin: &Origin, head: Sequence) {
@@ -210,7 +216,7 @@ impl Table {
     }
 
     pub(super) fn departed(&self, now: Duration) -> Vec<Departed> {
-        let left = self.rows.iter().filter(|(name, row)| row.listed.left && **name != self.own);
+        let left = self.rows.iter().filter(|(_, row)| row.listed.left && !row.dropped);
         let departed = |(name, row): (&NodeName, &Row)| Departed {
             node: name.clone(),
             since: now.saturating_sub(row.left_at),
@@ -221,7 +227,7 @@ impl Table {
 
     /// Settled in a former start is settled before anything of this one.
     pub(super) fn left(&self) -> BTreeMap<String, Option<Offset>> {
-        let left = self.rows.iter().filter(|(_, row)| row.listed.left);
+        let left = self.rows.iter().filter(|(_, row)| row.listed.left && !row.dropped);
         let at = |(name, row): (&NodeName, &Row)| {
             let at = self.settled_at.get(name).copied().unwrap_or(Offset::ZERO);
             (name.to_string(), row.settled.then_some(at))
@@ -237,13 +243,29 @@ impl Table {
         }
     }
 
-    pub(super) fn remove(&mut self, name: &NodeName) -> bool {
-        let removed = *name != self.own && self.rows.remove(name).is_some();
-        if removed {
-            self.settled_at.remove(name);
+    pub(super) fn drop_departed(&mut self, name: &NodeName) {
+        self.settled_at.remove(name);
+        if let Some(row) = self.rows.get_mut(name).filter(|row| row.listed.left) {
+            row.dropped = true;
             self.dirty.insert(name.clone());
         }
-        removed
+    }
+
+    pub(super) fn is_dropped(&self, name: &NodeName) -> bool {
+        self.rows.get(name).is_some_and(|row| row.dropped)
+    }
+
+    /// Makes room for one member more. Of who is dropped the one goes that left first.
+    fn make_room(&mut self) -> bool {
+        if self.rows.len() < MEMBERS_MAX {
+            return true;
+        }
+        let dropped = self.rows.iter().filter(|(_, row)| row.dropped);
+        let first = dropped.min_by_key(|(_, row)| row.left_at).map(|(name, _)| name.clone());
+        let Some(first) = first else { return false };
+        self.rows.remove(&first);
+        self.dirty.insert(first);
+        true
     }
 }
 

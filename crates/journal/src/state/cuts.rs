@@ -14,6 +14,8 @@ use crate::producers::Highest;
 
 /// Journal id and node name → how far it was cut, and which sites.
 const CUTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("cuts");
+/// In place of an origin: all that are not known any more.
+const FORGOTTEN: &[u8] = b"";
 /// Identity and producer → counter, sequence.
 const PRODUCERS: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("producers");
 /// Nothing at or before this offset is held.
@@ -40,6 +42,13 @@ impl State {
                 for (origin, reach) in &cuts.origins {
                     table.insert(encode_origin(origin).as_slice(), encode(reach).as_slice())?;
                 }
+                table.insert(FORGOTTEN, encode(&cuts.forgotten).as_slice())?;
+                if table.len()? > cuts.origins.len() as u64 + 1 {
+                    let known = |key: &[u8]| {
+                        decode_origin(key).is_ok_and(|origin| cuts.origins.contains_key(&origin))
+                    };
+                    table.retain(|key, _| key == FORGOTTEN || known(key))?;
+                }
                 let mut table = write.open_table(PRODUCERS)?;
                 for (key, highest) in producers {
                     table.insert(&**key, (highest.counter, highest.sequence.as_u64()))?;
@@ -63,7 +72,11 @@ pub(super) fn load(read: &ReadTransaction) -> Result<Stored, Trouble> {
         Ok(table) => {
             for row in table.iter()? {
                 let (origin, value) = row?;
-                cuts.origins.insert(decode_origin(origin.value())?, decode(value.value())?);
+                let reach = decode(value.value())?;
+                match origin.value() {
+                    FORGOTTEN => cuts.forgotten = reach,
+                    origin => drop(cuts.origins.insert(decode_origin(origin)?, reach)),
+                }
             }
         }
         // Nothing was ever cut.

@@ -53,12 +53,13 @@ pub(super) fn load(read: &ReadTransaction) -> Result<Vec<(NodeName, Row)>, Troub
     Ok(rows)
 }
 
-/// When it left, whether that is settled, how long it is away, closed journals, then
+/// When it left, whether that is settled and it is dropped, how long it is away, closed journals,
+/// then
 /// `evermesh.v1.ListedMember`.
 fn encode(name: &NodeName, row: &Row) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.put_u64_le(millis(row.left_at));
-    bytes.put_u8(u8::from(row.settled));
+    bytes.put_u8(u8::from(row.settled) | u8::from(row.dropped) << 1);
     bytes.put_u64_le(millis(row.away));
     bytes.put_u8(u8::try_from(row.closed.len()).unwrap_or(u8::MAX));
     row.closed.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
@@ -71,7 +72,8 @@ fn decode(mut bytes: &[u8]) -> Result<(NodeName, Row), Trouble> {
         return Err(unreadable("a member is cut short"));
     }
     let left_at = Duration::from_millis(bytes.get_u64_le());
-    let settled = bytes.get_u8() != 0;
+    let flags = bytes.get_u8();
+    let (settled, dropped) = (flags & 1 != 0, flags & 2 != 0);
     let away = Duration::from_millis(bytes.get_u64_le());
     let mut closed = Vec::new();
     for _ in 0..bytes.get_u8() {
@@ -82,7 +84,7 @@ fn decode(mut bytes: &[u8]) -> Result<(NodeName, Row), Trouble> {
     }
     let listed = v1::ListedMember::decode(bytes).map_err(unreadable)?;
     let (name, listed) = Listed::from_proto(&listed).ok_or_else(|| unreadable("a member"))?;
-    Ok((name, Row { listed, left_at, settled, away, closed }))
+    Ok((name, Row { listed, left_at, settled, dropped, away, closed }))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -13,6 +13,7 @@
 
 mod crash;
 mod damage;
+mod departed;
 mod directory;
 mod failing;
 mod fixture;

@@ -52,9 +52,29 @@ fn what_one_node_dropped_does_not_come_back_from_another() {
     let mut table = Table::new(name(1), Vec::new());
     tell(&mut table, 2, &[listed(3, 0, false)]);
     table.leave(&name(3), secs(1));
-    assert!(table.remove(&name(3)));
+    table.drop_departed(&name(3));
     assert!(!tell(&mut table, 2, &[listed(3, 0, true)]).changed);
-    assert!(table.get(&name(3)).is_none());
+    assert!(table.is_dropped(&name(3)) && table.list().len() == 1, "nobody is told of it");
+    assert!(table.departed(secs(9)).is_empty() && table.left().is_empty());
+    assert!(!tell(&mut table, 2, &[listed(4, 0, true)]).changed, "who never was there");
+    assert!(table.get(&name(4)).is_none());
+    assert!(tell(&mut table, 3, &[listed(3, 1, false)]).changed, "it comes back itself");
+    assert!(!table.is_dropped(&name(3)) && table.list().len() == 2);
+}
+
+#[test]
+fn who_was_dropped_makes_room_for_who_comes() {
+    let mut table = Table::new(name(0), Vec::new());
+    for n in 1..MEMBERS_MAX {
+        assert!(tell(&mut table, n, &[listed(n, 0, false)]).changed);
+    }
+    assert!(!tell(&mut table, 9999, &[listed(9999, 0, false)]).changed, "there is no room");
+    for n in [7, 5] {
+        table.leave(&name(n), secs(10 - n as u64));
+        table.drop_departed(&name(n));
+    }
+    assert!(tell(&mut table, 9999, &[listed(9999, 0, false)]).changed);
+    assert!(table.get(&name(7)).is_none() && table.get(&name(5)).is_some(), "the first that left");
 }
 
 #[test]

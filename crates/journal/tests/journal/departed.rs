@@ -1,0 +1,139 @@
+//! Members that left: what is told of them, how often, and that nothing of them stays for ever.
+
+use std::time::Duration;
+
+use evermesh_event::assurance::Presence;
+use evermesh_event::{NodeName, Offset, Origin, Sequence};
+use evermesh_journal::{Content, Journal, Listed, Writer};
+use evermesh_proto::v1::MissedCause;
+
+use crate::world::{World, append, block, now, other, read_after};
+
+fn name(name: &str) -> NodeName {
+    NodeName::new(name).unwrap()
+}
+
+/// A journal that knows web-2, and holds an event of it.
+fn met(world: &World) -> (Journal, Writer, Origin) {
+    let (journal, mut writer) = world.open();
+    let origin = other("web-2");
+    journal.merge_members(&origin.node, &[(origin.node.clone(), Listed::default())]);
+    now(journal.meet(&origin)).unwrap();
+    now(journal.take(block(&origin, 0, &[1]))).unwrap();
+    writer.turn().unwrap();
+    (journal, writer, origin)
+}
+
+fn causes(journal: &Journal) -> Vec<(Option<Origin>, MissedCause)> {
+    let records = read_after(journal, Offset::ZERO);
+    let missed = records.iter().filter_map(|record| match &record.content {
+        Content::Missed(missed) => Some((missed.origin.clone(), missed.cause)),
+        Content::Block { .. } => None,
+    });
+    missed.collect()
+}
+
+#[test]
+fn p1_who_is_forgotten_is_missed_once_also_over_restarts() {
+    let world = World::new(1);
+    let (journal, mut writer, origin) = met(&world);
+    assert!(journal.forget_member(&origin.node) && !journal.forget_member(&origin.node));
+    assert!(journal.may_lack_of(&origin.node));
+    now(journal.depart(&origin.node)).unwrap();
+    writer.turn().unwrap();
+    assert_eq!(causes(&journal), [(Some(origin.clone()), MissedCause::Forgotten)]);
+    drop((journal, writer));
+    let (journal, mut writer) = world.open();
+    assert!(journal.departed().iter().all(|departed| departed.settled));
+    assert!(!journal.may_lack_of(&origin.node));
+    // It comes back under another journal id: what may be lost of the former one was told.
+    let back = Origin { journal: evermesh_event::JournalId::new([9; 16]), ..origin.clone() };
+    let listed = Listed { incarnation: 1, ..Listed::default() };
+    assert!(journal.merge_members(&back.node, &[(back.node.clone(), listed)]).changed);
+    now(journal.meet(&back)).unwrap();
+    writer.turn().unwrap();
+    assert_eq!(causes(&journal).len(), 1);
+}
+
+#[test]
+fn p1_what_is_told_of_a_departure_is_on_the_disk_before_that_it_was() {
+    let world = World::new(2);
+    let (journal, mut writer, origin) = met(&world);
+    journal.forget_member(&origin.node);
+    writer.turn().unwrap();
+    // The node is killed between the two.
+    drop((journal, writer));
+    let (journal, mut writer) = world.open();
+    assert!(journal.departed().iter().all(|departed| !departed.settled), "it is told again");
+    now(journal.depart(&origin.node)).unwrap();
+    writer.turn().unwrap();
+    assert_eq!(causes(&journal).len(), 1);
+}
+
+#[test]
+fn p1_whose_last_word_is_here_is_not_missed() {
+    let world = World::new(3);
+    let (journal, mut writer, origin) = met(&world);
+    journal.journal_ended(&origin, Sequence::from_u64(1 << 40 | 2));
+    journal.forget_member(&origin.node);
+    assert!(journal.may_lack_of(&origin.node), "one is lacking");
+    now(journal.take(block(&origin, 1, &[2]))).unwrap();
+    assert!(!journal.may_lack_of(&origin.node));
+    now(journal.depart(&origin.node)).unwrap();
+    writer.turn().unwrap();
+    assert!(causes(&journal).is_empty());
+}
+
+#[test]
+fn p7_nothing_of_who_left_long_ago_is_known_and_who_was_behind_is_told() {
+    let world = World::new(4);
+    let (journal, mut writer, origin) = met(&world);
+    journal.journal_ended(&origin, Sequence::from_u64(1 << 40 | 1));
+    journal.forget_member(&origin.node);
+    now(journal.depart(&origin.node)).unwrap();
+    writer.turn().unwrap();
+    journal.drop_departed(&origin.node);
+    assert!(journal.frontier().contains(&origin), "something of it is held");
+    // It is cut in its time.
+    for n in 0..400 {
+        append(&journal, &[&n.to_string()]);
+        writer.turn().unwrap();
+    }
+    world.clock.pass(Duration::from_secs(8 * 24 * 60 * 60));
+    append(&journal, &["young"]);
+    writer.turn().unwrap();
+    world.clock.pass(Duration::from_secs(2));
+    writer.turn().unwrap();
+    assert!(journal.oldest() > Offset::ZERO);
+    journal.drop_departed(&origin.node);
+    assert!(journal.is_dropped(&origin.node));
+    let unknown = |journal: &Journal| {
+        assert!(!journal.frontier().contains(&origin) && !journal.holdings().contains_key(&origin));
+        assert!(!journal.seen_starts().contains_key(&origin));
+        assert!(journal.members().iter().all(|(name, _)| *name != origin.node));
+        let told = causes(journal);
+        assert!(told.contains(&(None, MissedCause::Retention)), "{told:?}");
+    };
+    unknown(&journal);
+    // More is cut, by which that is stored.
+    for n in 0..400 {
+        append(&journal, &[&format!("more-{n}")]);
+        writer.turn().unwrap();
+    }
+    world.clock.pass(Duration::from_secs(8 * 24 * 60 * 60));
+    append(&journal, &["younger"]);
+    writer.turn().unwrap();
+    world.clock.pass(Duration::from_secs(2));
+    writer.turn().unwrap();
+    now_closed(&journal, &mut writer);
+    let (journal, _writer) = world.open();
+    assert!(journal.is_dropped(&name("web-2")));
+    unknown(&journal);
+    journal.cursors().presence("web-2", Presence::Left);
+}
+
+fn now_closed(journal: &Journal, writer: &mut Writer) {
+    let mut close = Box::pin(journal.close());
+    assert!(crate::world::look(&mut close).is_pending());
+    assert!(writer.turn().unwrap().ended);
+}
