@@ -54,8 +54,7 @@ pub(super) fn load(read: &ReadTransaction) -> Result<Vec<(NodeName, Row)>, Troub
 }
 
 /// When it left, whether that is settled and it is dropped, how long it is away, closed journals,
-/// then
-/// `evermesh.v1.ListedMember`.
+/// then `evermesh.v1.ListedMember`.
 fn encode(name: &NodeName, row: &Row) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.put_u64_le(millis(row.left_at));
