@@ -26,8 +26,8 @@ fn publish(mesh: &Mesh, node: usize, from: usize) {
     }
 }
 
-/// A durable name at `web-3` that heard ten events and is away; then everything is stopped, and
-/// bits of what `web-3` wrote flip.
+/// A durable name at `web-3` that heard ten events and is away; then `web-3` is stopped, and
+/// bits of what it wrote flip.
 fn damaged() -> Mesh {
     let mut mesh = Mesh::started(3);
     let at = mesh.nodes[2].at();

@@ -33,7 +33,7 @@ impl Journal {
     /// Something else is damaged than before, or less: look at [`Journal::lacking`] again.
     #[must_use]
     pub fn wounds(&self) -> watch::Receiver<u64> {
-        self.shared().wounds_version.subscribe()
+        self.shared().damaged.version.subscribe()
     }
 
     /// A block that was here before: takes what of it is lacking, if anything is.

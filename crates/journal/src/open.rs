@@ -27,7 +27,7 @@ use crate::producers::Producers;
 use crate::recover::{Expected, Recovered, Window, recover};
 use crate::roster::{Roster, Row};
 use crate::segment::{HEADER_BYTES, Header};
-use crate::shared::{Bell, Durable, Shared, Stage};
+use crate::shared::{Bell, Damaged, Durable, Shared, Stage};
 use crate::space::Space;
 use crate::starts::{SeenStart, SeenStarts, Starts};
 use crate::state::{FormerStart, Past, State};
@@ -350,9 +350,7 @@ fn assemble(
         catalog: RwLock::new(catalog),
         cuts: RwLock::new(past.cuts),
         needs: Mutex::default(),
-        wounds: Mutex::new(wounds),
-        wounds_version: watch::Sender::new(0),
-        survey: Mutex::default(),
+        damaged: Damaged::new(wounds),
         began: (options.clock.wall(), options.clock.boot()),
         head: watch::Sender::new(head),
         durable,

@@ -57,7 +57,7 @@ struct Open {
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>, after: Offset) -> Self {
-        let (head, wounds) = (shared.head.subscribe(), shared.wounds_version.subscribe());
+        let (head, wounds) = (shared.head.subscribe(), shared.damaged.version.subscribe());
         let seen = shared.wounds().version();
         Self { shared, after, head, open: None, seen, from_tail: false, wounds }
     }

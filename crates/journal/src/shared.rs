@@ -51,6 +51,24 @@ pub(crate) enum Stage {
     Failed,
 }
 
+/// What is damaged.
+#[derive(Debug)]
+pub(crate) struct Damaged {
+    wounds: Mutex<Wounds>,
+    /// Their version. Readers that wait before a wound and who asks other members hold the other
+    /// end.
+    pub(crate) version: watch::Sender<u64>,
+    /// Held while a damaged segment is looked through.
+    pub(crate) survey: Mutex<()>,
+}
+
+impl Damaged {
+    pub(crate) fn new(wounds: Wounds) -> Self {
+        let (version, _) = watch::channel(wounds.version());
+        Self { wounds: Mutex::new(wounds), version, survey: Mutex::default() }
+    }
+}
+
 /// One journal.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -69,12 +87,7 @@ pub(crate) struct Shared {
     /// What is no more. Changed by the writer, before the catalog.
     pub(crate) cuts: RwLock<Cuts>,
     pub(crate) needs: Mutex<Needs>,
-    /// What is damaged.
-    pub(crate) wounds: Mutex<Wounds>,
-    /// Its version. Readers that wait before a wound and who asks other members hold the other end.
-    pub(crate) wounds_version: watch::Sender<u64>,
-    /// Held while a damaged segment is looked through.
-    pub(crate) survey: Mutex<()>,
+    pub(crate) damaged: Damaged,
     /// The wall clock's time when this start began, and the other clock's.
     pub(crate) began: (SystemTime, Duration),
     pub(crate) starts: Mutex<Starts>,
@@ -117,14 +130,14 @@ impl Shared {
     }
 
     pub(crate) fn wounds(&self) -> MutexGuard<'_, Wounds> {
-        self.wounds.lock().unwrap_or_else(PoisonError::into_inner)
+        self.damaged.wounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something else is damaged than before, or less: wakes who waits for that.
     pub(crate) fn wounds_changed(&self, wounds: MutexGuard<'_, Wounds>) {
         let version = wounds.version();
         drop(wounds);
-        self.wounds_version.send_modify(|shown| *shown = version.max(*shown));
+        self.damaged.version.send_modify(|shown| *shown = version.max(*shown));
     }
 
     pub(crate) fn needs(&self) -> MutexGuard<'_, Needs> {
@@ -167,7 +180,7 @@ impl Shared {
         }
         if matches!(stage, Stage::Closed | Stage::Failed) {
             self.head.send_modify(|_| {});
-            self.wounds_version.send_modify(|_| {});
+            self.damaged.version.send_modify(|_| {});
         }
         self.room.close();
     }

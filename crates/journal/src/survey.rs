@@ -39,7 +39,7 @@ struct Look {
 
 /// Looks through a segment in which a record cannot be read; false if nothing new was found.
 pub(crate) fn survey(shared: &Shared, first: Offset) -> io::Result<bool> {
-    let _one = shared.survey.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = shared.damaged.survey.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(known) = known(shared, first) else { return Ok(true) };
     let old = shared.wounds().in_segment(first);
     let file = shared.storage.open_segment(first)?;
