@@ -286,6 +286,8 @@ impl Peer {
     pub(crate) async fn pull(&self, name: &str) -> Result<Streaming<v1::PullResponse>, Status> {
         let hello = v1::Hello {
             node: name.into(),
+            journal: vec![2; 16].into(),
+            start: vec![3; 16].into(),
             version: 1,
             credit_bytes: 1 << 20,
             ..Default::default()
