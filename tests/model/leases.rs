@@ -11,8 +11,8 @@ mod steps;
 
 use stateright::{Model, Property};
 
-use self::code::Code;
-use self::state::{Slow, State};
+use self::code::{Code, LEASE};
+use self::state::{Lease, Slow, State, Wire};
 use self::steps::Step;
 use crate::check::{breaks, holds, size};
 
@@ -42,6 +42,18 @@ pub(crate) enum Rule {
     MarginOfMember,
     /// A subscription counts for a margin after its lease.
     MarginOfSubscription,
+    /// A hello to an origin takes back its goodbye.
+    HelloVoids,
+    /// While it is away only those are spared who acknowledged its last word.
+    LastWordApplied,
+    /// The lease that begins with the hello is passed on only to those.
+    LastWordFirst,
+    /// A node that said goodbye ends no fence any more.
+    MuteAfterGoodbye,
+    /// A goodbye does not outlive the start of the node that heard it.
+    GoodbyeInMemory,
+    /// A goodbye is that of the newest link, or none.
+    OfTheNewestLink,
 }
 
 /// The model.
@@ -54,12 +66,19 @@ pub(crate) struct Leases {
     events: u8,
     /// Whose clock may be the slow one.
     slow: &'static [Slow],
+    /// The origin may also stop in order; who was linked to it says hello again.
+    stops: bool,
 }
 
 impl Leases {
     fn new(events: u8) -> Self {
         let slow = &[Slow::Nobody, Slow::Host, Slow::Application];
-        Self { code: Code::default(), without: None, events, slow }
+        Self { code: Code::default(), without: None, events, slow, stops: false }
+    }
+
+    /// A world of its own beside the first: clocks go right, and streams end with their node.
+    fn goodbyes(events: u8) -> Self {
+        Self { slow: &[Slow::Nobody], stops: true, ..Self::new(events) }
     }
 
     /// With one rule taken back. Slow clocks matter only to what margins hide.
@@ -70,6 +89,10 @@ impl Leases {
             _ => &[Slow::Nobody],
         };
         Self { without: Some(rule), slow, ..Self::new(1) }
+    }
+
+    fn goodbyes_without(rule: Rule) -> Self {
+        Self { without: Some(rule), ..Self::goodbyes(1) }
     }
 
     /// Whether a rule is kept.
@@ -104,7 +127,7 @@ impl Model for Leases {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             Property::always(FRESH, |_, state: &State| {
                 state.trusts == 0 || state.applied >= state.fenced
             }),
@@ -117,13 +140,45 @@ impl Model for Leases {
             Property::sometimes("a fence ends without a subscription", |_, state: &State| {
                 state.fenced > state.applied && state.has(state.fenced)
             }),
-        ]
+        ];
+        if self.stops {
+            properties.extend([
+                Property::sometimes("somebody trusts while it is away", |_, state: &State| {
+                    let spared = |lease: Lease| lease.left == 0 && lease.goodbye == Some(1);
+                    state.lease.is_some_and(spared) && state.trusts == LEASE
+                }),
+                Property::sometimes("and through its restart", |_, state: &State| {
+                    let hello = state.wire == Wire::Hello && !state.ending;
+                    hello && state.silent.is_none() && state.lease.is_some() && state.trusts > 0
+                }),
+            ]);
+        }
+        properties
     }
 }
 
 #[test]
 fn p9_holds_in_every_order() {
     holds("leases", Leases::new(size()));
+}
+
+#[test]
+fn p9_holds_when_the_origin_stops_in_order() {
+    holds("leases and goodbyes", Leases::goodbyes(size()));
+}
+
+#[test]
+fn p9_each_rule_of_goodbyes_is_needed() {
+    for rule in [
+        Rule::HelloVoids,
+        Rule::LastWordApplied,
+        Rule::LastWordFirst,
+        Rule::MuteAfterGoodbye,
+        Rule::GoodbyeInMemory,
+        Rule::OfTheNewestLink,
+    ] {
+        breaks(&format!("goodbyes without {rule:?}"), FRESH, || Leases::goodbyes_without(rule));
+    }
 }
 
 #[test]
