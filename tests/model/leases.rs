@@ -48,6 +48,8 @@ pub(crate) enum Rule {
     LastWordApplied,
     /// The lease that begins with the hello is passed on only to those.
     LastWordFirst,
+    /// A lease begins with the hello. Only so that nobody stops trusting.
+    LeaseFromHello,
     /// A node that said goodbye ends no fence any more.
     MuteAfterGoodbye,
     /// A goodbye does not outlive the start of the node that heard it.
@@ -68,17 +70,19 @@ pub(crate) struct Leases {
     slow: &'static [Slow],
     /// The origin may also stop in order; who was linked to it says hello again.
     stops: bool,
+    /// Streams end also by themselves, and not only with their node.
+    streams_end: bool,
 }
 
 impl Leases {
     fn new(events: u8) -> Self {
         let slow = &[Slow::Nobody, Slow::Host, Slow::Application];
-        Self { code: Code::default(), without: None, events, slow, stops: false }
+        Self { code: Code::default(), without: None, events, slow, stops: false, streams_end: true }
     }
 
     /// A world of its own beside the first: clocks go right, and streams end with their node.
     fn goodbyes(events: u8) -> Self {
-        Self { slow: &[Slow::Nobody], stops: true, ..Self::new(events) }
+        Self { slow: &[Slow::Nobody], stops: true, streams_end: false, ..Self::new(events) }
     }
 
     /// With one rule taken back. Slow clocks matter only to what margins hide.
@@ -164,7 +168,16 @@ fn p9_holds_in_every_order() {
 
 #[test]
 fn p9_holds_when_the_origin_stops_in_order() {
-    holds("leases and goodbyes", Leases::goodbyes(size()));
+    holds("leases and goodbyes", Leases::goodbyes(1));
+    if size() > 1 {
+        let ends = Leases { streams_end: true, ..Leases::goodbyes(1) };
+        holds("leases and goodbyes, streams end", ends);
+        let slow = Leases { slow: &[Slow::Host], ..Leases::goodbyes(1) };
+        holds("leases and goodbyes, a slow clock", slow);
+        let without = Leases::goodbyes_without(Rule::LeaseFromHello);
+        holds("leases and goodbyes, and no lease from the hello", without);
+        holds("leases and goodbyes, more events", Leases::goodbyes(size()));
+    }
 }
 
 #[test]

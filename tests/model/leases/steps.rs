@@ -126,8 +126,7 @@ impl Leases {
             Step::HearAnswer => matches!(state.app_wire, AppWire::Answer { .. }),
             Step::Apply => state.stream.is_some() && state.applied < state.held,
             Step::HearAck => state.ack > 0,
-            // Streams that end by themselves are in the world where nobody stops.
-            Step::StreamEnds => state.stream.is_some() && !self.stops,
+            Step::StreamEnds => state.stream.is_some() && self.streams_end,
             Step::Resume => state.stream.is_none(),
         }
     }
@@ -232,6 +231,9 @@ impl Leases {
         }
         if !self.keeps(Rule::LastWordFirst) {
             lease.since = before.since;
+        }
+        if !self.keeps(Rule::LeaseFromHello) {
+            lease.left = before.left;
         }
         state.lease = lease.lasting();
     }
