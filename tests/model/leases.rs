@@ -11,8 +11,8 @@ mod steps;
 
 use stateright::{Model, Property};
 
-use self::code::Code;
-use self::state::{Slow, State};
+use self::code::{Code, LEASE};
+use self::state::{Lease, Slow, State, Wire};
 use self::steps::Step;
 use crate::check::{breaks, holds, size};
 
@@ -42,6 +42,20 @@ pub(crate) enum Rule {
     MarginOfMember,
     /// A subscription counts for a margin after its lease.
     MarginOfSubscription,
+    /// A hello to an origin takes back its goodbye.
+    HelloVoids,
+    /// While it is away only those are spared who acknowledged its last word.
+    LastWordApplied,
+    /// The lease that begins with the hello is passed on only to those.
+    LastWordFirst,
+    /// A lease begins with the hello. Only so that nobody stops trusting.
+    LeaseFromHello,
+    /// A node that said goodbye ends no fence any more.
+    MuteAfterGoodbye,
+    /// A goodbye does not outlive the start of the node that heard it.
+    GoodbyeInMemory,
+    /// A goodbye is that of the newest link, or none.
+    OfTheNewestLink,
 }
 
 /// The model.
@@ -54,12 +68,21 @@ pub(crate) struct Leases {
     events: u8,
     /// Whose clock may be the slow one.
     slow: &'static [Slow],
+    /// The origin may also stop in order; who was linked to it says hello again.
+    stops: bool,
+    /// Streams end also by themselves, and not only with their node.
+    streams_end: bool,
 }
 
 impl Leases {
     fn new(events: u8) -> Self {
         let slow = &[Slow::Nobody, Slow::Host, Slow::Application];
-        Self { code: Code::default(), without: None, events, slow }
+        Self { code: Code::default(), without: None, events, slow, stops: false, streams_end: true }
+    }
+
+    /// A world of its own beside the first: clocks go right, and streams end with their node.
+    fn goodbyes(events: u8) -> Self {
+        Self { slow: &[Slow::Nobody], stops: true, streams_end: false, ..Self::new(events) }
     }
 
     /// With one rule taken back. Slow clocks matter only to what margins hide.
@@ -70,6 +93,10 @@ impl Leases {
             _ => &[Slow::Nobody],
         };
         Self { without: Some(rule), slow, ..Self::new(1) }
+    }
+
+    fn goodbyes_without(rule: Rule) -> Self {
+        Self { without: Some(rule), ..Self::goodbyes(1) }
     }
 
     /// Whether a rule is kept.
@@ -104,7 +131,7 @@ impl Model for Leases {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             Property::always(FRESH, |_, state: &State| {
                 state.trusts == 0 || state.applied >= state.fenced
             }),
@@ -117,13 +144,54 @@ impl Model for Leases {
             Property::sometimes("a fence ends without a subscription", |_, state: &State| {
                 state.fenced > state.applied && state.has(state.fenced)
             }),
-        ]
+        ];
+        if self.stops {
+            properties.extend([
+                Property::sometimes("somebody trusts while it is away", |_, state: &State| {
+                    let spared = |lease: Lease| lease.left == 0 && lease.goodbye == Some(1);
+                    state.lease.is_some_and(spared) && state.trusts == LEASE
+                }),
+                Property::sometimes("and through its restart", |_, state: &State| {
+                    let hello = state.wire == Wire::Hello && !state.ending;
+                    hello && state.silent.is_none() && state.lease.is_some() && state.trusts > 0
+                }),
+            ]);
+        }
+        properties
     }
 }
 
 #[test]
 fn p9_holds_in_every_order() {
     holds("leases", Leases::new(size()));
+}
+
+#[test]
+fn p9_holds_when_the_origin_stops_in_order() {
+    holds("leases and goodbyes", Leases::goodbyes(1));
+    if size() > 1 {
+        let ends = Leases { streams_end: true, ..Leases::goodbyes(1) };
+        holds("leases and goodbyes, streams end", ends);
+        let slow = Leases { slow: &[Slow::Host], ..Leases::goodbyes(1) };
+        holds("leases and goodbyes, a slow clock", slow);
+        let without = Leases::goodbyes_without(Rule::LeaseFromHello);
+        holds("leases and goodbyes, and no lease from the hello", without);
+        holds("leases and goodbyes, more events", Leases::goodbyes(size()));
+    }
+}
+
+#[test]
+fn p9_each_rule_of_goodbyes_is_needed() {
+    for rule in [
+        Rule::HelloVoids,
+        Rule::LastWordApplied,
+        Rule::LastWordFirst,
+        Rule::MuteAfterGoodbye,
+        Rule::GoodbyeInMemory,
+        Rule::OfTheNewestLink,
+    ] {
+        breaks(&format!("goodbyes without {rule:?}"), FRESH, || Leases::goodbyes_without(rule));
+    }
 }
 
 #[test]

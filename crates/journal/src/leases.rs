@@ -21,6 +21,8 @@ pub struct Leases(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     heard: Mutex<BTreeMap<String, Heard>>,
+    /// How many hellos were said to each member.
+    hellos: Mutex<BTreeMap<String, u64>>,
     /// Counts echoes.
     version: watch::Sender<u64>,
     /// Counts requests for a ping before the next is due.
@@ -31,7 +33,7 @@ impl Default for Inner {
     fn default() -> Self {
         let (version, _) = watch::channel(0);
         let (asked, _) = watch::channel(0);
-        Self { heard: Mutex::default(), version, asked }
+        Self { heard: Mutex::default(), hellos: Mutex::default(), version, asked }
     }
 }
 
@@ -145,21 +147,33 @@ impl Leases {
         self.0.version.send_modify(|version| *version = version.wrapping_add(1));
     }
 
-    /// A member ended in order.
-    pub fn goodbye(&self, member: &str, origin: Origin, head: Sequence) {
+    /// A member ended in order. `hello`: which one began the link that says so. Of an older link
+    /// it is of an older start, for all that is known here, and says nothing.
+    pub fn goodbye(&self, member: &str, hello: u64, origin: Origin, head: Sequence) {
+        // Held until the end, so that no hello comes between.
+        let hellos = self.hellos();
         let mut heard = self.heard();
-        if heard.len() >= MEMBERS_MAX && !heard.contains_key(member) {
+        let full = heard.len() >= MEMBERS_MAX && !heard.contains_key(member);
+        if full || hellos.get(member) != Some(&hello) {
             return;
         }
         let after = Heard::after_goodbye(heard.get(member), origin, head);
         heard.insert(member.to_owned(), after);
     }
 
-    /// This node says hello to a member now.
-    pub fn hello(&self, member: &str, lease: Duration, now: Duration) {
+    /// This node says hello to a member now. Returns which hello to it this is, for its goodbye;
+    /// 0 if there are too many members to know.
+    pub fn hello(&self, member: &str, lease: Duration, now: Duration) -> u64 {
+        let mut hellos = self.hellos();
         if let Some(held) = self.heard().get_mut(member) {
             *held = held.clone().after_hello(lease, now);
         }
+        if hellos.len() >= MEMBERS_MAX && !hellos.contains_key(member) {
+            return 0;
+        }
+        let count = hellos.entry(member.to_owned()).or_default();
+        *count = count.wrapping_add(1);
+        *count
     }
 
     /// Every member that was heard in this start, by name.
@@ -183,6 +197,10 @@ impl Leases {
     #[must_use]
     pub fn asked(&self) -> watch::Receiver<u64> {
         self.0.asked.subscribe()
+    }
+
+    fn hellos(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.0.hellos.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn heard(&self) -> MutexGuard<'_, BTreeMap<String, Heard>> {
@@ -227,8 +245,9 @@ mod tests {
     fn p9_a_member_that_said_goodbye_is_trusted_until_hello_by_who_acknowledged_its_last_word() {
         let leases = Leases::default();
         let (secs, at) = (Duration::from_secs, Sequence::from_u64);
+        let first = leases.hello("web-2", LEASE, secs(0));
         leases.echoed("web-2", echo(1, 5), LEASE, secs(1));
-        leases.goodbye("web-2", echo(1, 5).origin, at(9));
+        leases.goodbye("web-2", first, echo(1, 5).origin, at(9));
         let held = leases.snapshot()["web-2"].clone();
         assert!(held.spares(at(9), at(9)));
         assert!(!held.spares(at(8), at(9)), "its last word is not acknowledged");
@@ -240,6 +259,9 @@ mod tests {
             (held.remains(at(9), secs(61)), held.remains(at(8), secs(61))),
             (secs(1), secs(0))
         );
+        leases.goodbye("web-2", first, echo(1, 5).origin, at(9));
+        let held = leases.snapshot()["web-2"].clone();
+        assert!(!held.spares(at(9), at(9)), "what an older link brings late is void");
         leases.hello("web-2", LEASE, secs(62));
         let held = leases.snapshot()["web-2"].clone();
         assert_eq!(held.remains(at(9), secs(62)), Duration::ZERO, "a second hello spares nothing");

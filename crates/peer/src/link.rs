@@ -133,6 +133,8 @@ struct Link<'a> {
     /// The peer's origin, as of its present journal.
     origin: Origin,
     requests: mpsc::Sender<v1::PullRequest>,
+    /// Which hello to this peer began it.
+    hello: u64,
     /// What was last said of each origin of the peer.
     said: BTreeMap<Origin, Said>,
     /// Bytes that were appended and not yet given back.
@@ -156,7 +158,8 @@ impl<'a> Link<'a> {
         // Hello is in the stream before the call: some servers answer only then.
         requests.try_send(hello).map_err(|_| "hello found no place".to_owned())?;
         let now = shared.parts.clock.boot();
-        shared.parts.journal.leases().hello(name.as_str(), shared.parts.lease, now);
+        let leases = shared.parts.journal.leases();
+        let number = leases.hello(name.as_str(), shared.parts.lease, now);
         let opening = async {
             let mut said = client.pull(ReceiverStream::new(stream)).await?.into_inner();
             let first = said.message().await?;
@@ -202,6 +205,7 @@ impl<'a> Link<'a> {
             name: name.clone(),
             origin,
             requests,
+            hello: number,
             said: BTreeMap::new(),
             credit_due: 0,
             wanted: BTreeSet::new(),
@@ -363,7 +367,7 @@ impl<'a> Link<'a> {
     fn goodbye(&self, goodbye: &v1::Goodbye) -> String {
         let journal = &self.shared.parts.journal;
         let head = Sequence::from_u64(goodbye.head);
-        journal.leases().goodbye(self.name.as_str(), self.origin.clone(), head);
+        journal.leases().goodbye(self.name.as_str(), self.hello, self.origin.clone(), head);
         if goodbye.r#final {
             journal.journal_ended(&self.origin, head);
         }

@@ -59,10 +59,24 @@ impl Code {
         let before = before.map(|lease| self.heard(lease));
         let echo = self.echo(NOW - age, head);
         let after = Heard::after(before.as_ref(), echo, ticks(LEASE), ticks(NOW));
-        let left = count(after.until.saturating_sub(ticks(NOW)));
-        let since = u8::try_from(after.since.as_u64()).unwrap();
-        // One that is over is as good as none: the next echo begins anew.
-        (left > 0).then_some(Lease { left, since })
+        lease(&after).lasting()
+    }
+
+    /// The lease after a goodbye. Of one that is over some code may remember any head.
+    pub(crate) fn goodbye(&self, before: Option<Lease>, head: u8) -> Lease {
+        let over = Lease { left: 0, since: 0, goodbye: None };
+        let before = self.heard(before.unwrap_or(over));
+        lease(&Heard::after_goodbye(Some(&before), self.origin.clone(), at(head)))
+    }
+
+    /// The lease when the member says hello.
+    pub(crate) fn hello(&self, before: Lease) -> Lease {
+        lease(&self.heard(before).after_hello(ticks(LEASE), ticks(NOW)))
+    }
+
+    /// Whether somebody who acknowledged this much is spared the origin's silence.
+    pub(crate) fn spares(&self, lease: Lease, through: u8, stored: u8) -> bool {
+        self.heard(lease).spares(at(through), at(stored))
     }
 
     /// What remains of a lease for who acknowledged this much.
@@ -127,12 +141,27 @@ impl Code {
 
     fn heard(&self, lease: Lease) -> Heard {
         let until = ticks(NOW + lease.left);
-        Heard { echo: self.echo(NOW, lease.since), until, since: at(lease.since), goodbye: None }
+        let (echo, goodbye) = (self.echo(NOW, lease.since), lease.goodbye.map(at));
+        Heard { echo, until, since: at(lease.since), goodbye }
     }
 
     fn echo(&self, pinged: u8, head: u8) -> Echo {
         let head = at(head);
         Echo { origin: self.origin.clone(), pinged: ticks(pinged), head, durable_head: head }
+    }
+}
+
+fn lease(heard: &Heard) -> Lease {
+    let left = count(heard.until.saturating_sub(ticks(NOW)));
+    let number = |sequence: Sequence| u8::try_from(sequence.as_u64()).unwrap();
+    Lease { left, since: number(heard.since), goodbye: heard.goodbye.map(number) }
+}
+
+impl Lease {
+    /// One that is over is as good as none, because the next echo begins anew: but for a goodbye.
+    pub(crate) fn lasting(self) -> Option<Self> {
+        let since = if self.left > 0 { self.since } else { 0 };
+        (self.left > 0 || self.goodbye.is_some()).then_some(Self { since, ..self })
     }
 }
 

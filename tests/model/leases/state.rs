@@ -15,6 +15,8 @@ pub(crate) enum Slow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Wire {
     Empty,
+    /// A hello of the member: no ping goes before it.
+    Hello,
     /// A ping that the member sent so long ago.
     Ping {
         age: u8,
@@ -53,6 +55,17 @@ pub(crate) struct Lease {
     pub(crate) left: u8,
     /// The head that it began with.
     pub(crate) since: u8,
+    /// The last word of an origin that ended in order, and was not said hello to since.
+    pub(crate) goodbye: Option<u8>,
+}
+
+/// A goodbye on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Goodbye {
+    /// The last word.
+    pub(crate) head: u8,
+    /// The member has said hello since, on another link.
+    pub(crate) old: bool,
 }
 
 /// A stream, as the member sees it.
@@ -79,12 +92,19 @@ pub(crate) struct State {
     pub(crate) silent: Option<u8>,
     /// What the origin knows of the member.
     pub(crate) known: Said,
+    /// It has begun to end, and answers no fence any more.
+    pub(crate) ending: bool,
+    /// The member has a link. What a link that broke has brought may still be read.
+    pub(crate) linked: bool,
     pub(crate) wire: Wire,
+    pub(crate) goodbye: Option<Goodbye>,
     /// On its way from the member to the origin.
     pub(crate) report: Option<Said>,
     /// The member: through where it holds the origin's events, its lease, its subscriptions.
     pub(crate) held: u8,
     pub(crate) lease: Option<Lease>,
+    /// A goodbye that is kept over a restart of the member, if one is.
+    pub(crate) kept: Option<u8>,
     pub(crate) stream: Option<Stream>,
     /// How long a stream that ended counts, by what it had acknowledged: nothing, or one event.
     pub(crate) ended: [u8; 2],
@@ -110,10 +130,14 @@ impl State {
             fenced: 0,
             silent: None,
             known: nothing,
+            ending: false,
+            linked: true,
             wire: Wire::Empty,
+            goodbye: None,
             report: None,
             held: 0,
             lease: None,
+            kept: None,
             stream: Some(Stream { through: 0, opened_at: 0, counts: 0 }),
             ended: [0; 2],
             former: 0,

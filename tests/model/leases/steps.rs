@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::code::{LEASE, margin_ticks};
-use super::state::{AppWire, Said, Slow, State, Stream, Wire};
+use super::state::{AppWire, Goodbye, Lease, Said, Slow, State, Stream, Wire};
 use super::{Leases, Rule};
 
 /// One thing that happens. None of them ever has to: that is what pauses and partitions are.
@@ -13,6 +13,10 @@ pub(crate) enum Step {
     Publish,
     Fence,
     OriginRestarts,
+    OriginEnds,
+    Hello,
+    HearHello,
+    HearGoodbye,
     Ping,
     HearPing,
     HearEcho,
@@ -31,11 +35,15 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Tick,
         Self::Publish,
         Self::Fence,
         Self::OriginRestarts,
+        Self::OriginEnds,
+        Self::Hello,
+        Self::HearHello,
+        Self::HearGoodbye,
         Self::Ping,
         Self::HearPing,
         Self::HearEcho,
@@ -61,6 +69,10 @@ impl fmt::Display for Step {
             Self::Publish => "origin: an event is published",
             Self::Fence => "origin: the fence says done",
             Self::OriginRestarts => "origin: restarts",
+            Self::OriginEnds => "origin: is told to stop, says goodbye with its head",
+            Self::Hello => "member: says hello",
+            Self::HearHello => "origin: hears the hello",
+            Self::HearGoodbye => "member: hears the goodbye",
             Self::Ping => "member: sends a ping",
             Self::HearPing => "origin: hears the ping, echoes it with its head",
             Self::HearEcho => "member: hears the echo",
@@ -90,21 +102,31 @@ impl Leases {
                 let margin = self.keeps(Rule::MarginOfMember);
                 let next = state.fenced + 1;
                 next <= state.head
+                    && !(state.ending && self.keeps(Rule::MuteAfterGoodbye))
                     && self.code.is_done(next, state.known, self.silence(state), margin)
             }
-            Step::Ping => state.wire == Wire::Empty,
+            Step::OriginEnds => self.stops && !state.ending,
+            Step::Hello => !state.linked && state.wire == Wire::Empty,
+            Step::HearHello => state.wire == Wire::Hello,
+            Step::HearGoodbye => state.goodbye.is_some(),
+            Step::Ping => state.linked && state.wire == Wire::Empty,
             Step::HearPing => matches!(state.wire, Wire::Ping { .. }),
             Step::HearEcho => matches!(state.wire, Wire::Echo { .. }),
-            Step::LoseLink => state.wire != Wire::Empty || state.report.is_some(),
+            Step::LoseLink => {
+                let holds = state.wire != Wire::Empty || state.report.is_some();
+                holds || state.goodbye.is_some() || (self.stops && state.linked)
+            }
             Step::Take => state.held < state.head,
-            Step::Report => state.report.is_none() && self.report(state) != state.known,
+            Step::Report => {
+                state.linked && state.report.is_none() && self.report(state) != state.known
+            }
             Step::HearReport => state.report.is_some(),
             Step::AppPing => state.stream.is_some() && state.app_wire == AppWire::Empty,
             Step::Answer => matches!(state.app_wire, AppWire::Ping { .. }),
             Step::HearAnswer => matches!(state.app_wire, AppWire::Answer { .. }),
             Step::Apply => state.stream.is_some() && state.applied < state.held,
             Step::HearAck => state.ack > 0,
-            Step::StreamEnds => state.stream.is_some(),
+            Step::StreamEnds => state.stream.is_some() && self.streams_end,
             Step::Resume => state.stream.is_none(),
         }
     }
@@ -116,6 +138,20 @@ impl Leases {
             Step::Publish => state.head += 1,
             Step::Fence => state.fenced += 1,
             Step::OriginRestarts => self.restart_origin(state),
+            Step::OriginEnds => {
+                state.ending = true;
+                if state.linked && state.wire != Wire::Hello {
+                    state.goodbye = Some(Goodbye { head: state.head, old: false });
+                }
+            }
+            Step::Hello => self.say_hello(state),
+            Step::HearHello => {
+                state.wire = Wire::Empty;
+                if state.ending {
+                    state.goodbye = Some(Goodbye { head: state.head, old: false });
+                }
+            }
+            Step::HearGoodbye => self.hear_goodbye(state),
             Step::Ping => state.wire = Wire::Ping { age: 0 },
             Step::HearPing => {
                 if let Wire::Ping { age } = state.wire {
@@ -124,7 +160,7 @@ impl Leases {
                 }
             }
             Step::HearEcho => self.hear_echo(state),
-            Step::LoseLink => (state.wire, state.report) = (Wire::Empty, None),
+            Step::LoseLink => self.lose_link(state),
             Step::Take => state.held += 1,
             Step::Report => state.report = Some(self.report(state)),
             Step::HearReport => {
@@ -177,12 +213,51 @@ impl Leases {
         Said { stored: state.held, lag }
     }
 
+    fn lose_link(&self, state: &mut State) {
+        (state.wire, state.report, state.goodbye) = (Wire::Empty, None, None);
+        state.linked = !self.stops;
+    }
+
+    /// Whatever an older link has brought may be read after this.
+    fn say_hello(&self, state: &mut State) {
+        (state.wire, state.linked) = (Wire::Hello, true);
+        if let Some(goodbye) = &mut state.goodbye {
+            goodbye.old = true;
+        }
+        let Some(before) = state.lease else { return };
+        let mut lease = self.code.hello(before);
+        if !self.keeps(Rule::HelloVoids) {
+            lease.goodbye = before.goodbye;
+        }
+        if !self.keeps(Rule::LastWordFirst) {
+            lease.since = before.since;
+        }
+        if !self.keeps(Rule::LeaseFromHello) {
+            lease.left = before.left;
+        }
+        state.lease = lease.lasting();
+    }
+
+    fn hear_goodbye(&self, state: &mut State) {
+        let Some(Goodbye { head, old }) = state.goodbye.take() else { return };
+        if !old || !self.keeps(Rule::OfTheNewestLink) {
+            state.lease = self.code.goodbye(state.lease, head).lasting();
+            if !self.keeps(Rule::GoodbyeInMemory) {
+                state.kept = Some(head);
+            }
+        }
+        if !old {
+            self.lose_link(state);
+        }
+    }
+
     fn restart_origin(&self, state: &mut State) {
         // An echo that was sent may still arrive; what was sent to the former process is lost.
-        if matches!(state.wire, Wire::Ping { .. }) {
+        if matches!(state.wire, Wire::Ping { .. } | Wire::Hello) {
             state.wire = Wire::Empty;
         }
         (state.silent, state.report) = (None, None);
+        (state.ending, state.linked) = (false, !self.stops);
         if self.keeps(Rule::HeardInThisStart) {
             state.known.lag = Some(0);
         } else {
@@ -193,8 +268,9 @@ impl Leases {
 
     fn restart_member(&self, state: &mut State) {
         // An answer and a report that were sent may still arrive.
-        state.wire = Wire::Empty;
-        state.lease = None;
+        (state.wire, state.goodbye, state.linked) = (Wire::Empty, None, !self.stops);
+        let kept = |head| Lease { left: 0, since: 0, goodbye: Some(head) };
+        state.lease = state.kept.map(kept);
         (state.stream, state.ended, state.ack) = (None, [0; 2], 0);
         if matches!(state.app_wire, AppWire::Ping { .. }) {
             state.app_wire = AppWire::Empty;
@@ -230,6 +306,11 @@ impl Leases {
         let through = if self.keeps(Rule::HeadFirst) { stream.through } else { u8::MAX };
         let remains = state.lease.filter(|_| current);
         let mut remains = remains.map_or(0, |lease| self.code.remains(lease, through));
+        let through = if self.keeps(Rule::LastWordApplied) { stream.through } else { u8::MAX };
+        let spares = |lease: &Lease| self.code.spares(*lease, through, state.held);
+        if current && state.lease.as_ref().is_some_and(spares) {
+            remains = LEASE;
+        }
         if remains > 0 {
             if !self.keeps(Rule::WhatRemains) {
                 remains = LEASE;
@@ -269,11 +350,11 @@ fn tick_member(state: &mut State) {
     state.wire = match state.wire {
         Wire::Ping { age } => Wire::Ping { age: (age + 1).min(LEASE) },
         Wire::Echo { age, head } => Wire::Echo { age: (age + 1).min(LEASE), head },
-        Wire::Empty => Wire::Empty,
+        idle => idle,
     };
-    state.lease = state.lease.and_then(|mut lease| {
-        lease.left -= 1;
-        (lease.left > 0).then_some(lease)
+    state.lease = state.lease.and_then(|lease| {
+        let left = lease.left.saturating_sub(1);
+        Lease { left, ..lease }.lasting()
     });
     if let Some(stream) = &mut state.stream {
         stream.counts = stream.counts.saturating_sub(1);
