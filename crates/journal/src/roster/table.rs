@@ -115,7 +115,12 @@ impl Table {
             (listed.away, row.away) = (false, Duration::ZERO);
             (row.left_at, row.settled, row.dropped) = (now, false, false);
         } else if row.dropped {
-            return false;
+            // Whoever is there and does not know has to be told that it left: by the list.
+            if from == name && !told.left {
+                (row.left_at, row.dropped) = (now, false);
+                self.dirty.insert(name.clone());
+            }
+            return !row.dropped;
         }
         let better = from == name || listed.address.is_empty();
         if better && !told.address.is_empty() {

@@ -63,6 +63,20 @@ fn what_one_node_dropped_does_not_come_back_from_another() {
 }
 
 #[test]
+fn who_was_dropped_and_is_there_is_told_that_it_left() {
+    let (mut one, mut three) = (Table::new(name(1), Vec::new()), Table::new(name(3), Vec::new()));
+    tell(&mut one, 3, &three.list());
+    one.leave(&name(3), secs(1));
+    one.drop_departed(&name(3));
+    assert!(!tell(&mut one, 2, &three.list()).changed, "another speaks of it");
+    assert!(tell(&mut one, 3, &three.list()).changed, "it does itself");
+    assert!(one.get(&name(3)).unwrap().left && one.list().len() == 2);
+    assert!(tell(&mut three, 1, &one.list()).returned);
+    assert!(tell(&mut one, 3, &three.list()).changed);
+    assert!(!one.get(&name(3)).unwrap().left, "it joined anew");
+}
+
+#[test]
 fn who_was_dropped_makes_room_for_who_comes() {
     let mut table = Table::new(name(0), Vec::new());
     for n in 1..MEMBERS_MAX {
@@ -111,24 +125,31 @@ fn the_list_is_bounded() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Nodes leave, come back and forget each other in any order; whoever then tells everybody what
-    /// it knows, again and again, in any order: all agree, and nobody who is there is left.
+    /// Nodes leave, come back, forget and drop each other in any order, and what they say arrives
+    /// at any time, or never; whoever then tells everybody what it knows, again and again: all
+    /// agree, and nobody who is there is left.
     #[test]
     fn all_come_to_the_same_list(
-        acts in prop::collection::vec((0usize..4, 0usize..4, any::<bool>()), 0..60),
+        acts in prop::collection::vec((0usize..4, 0usize..4, 0u8..6, any::<usize>()), 0..80),
     ) {
         let mut tables: Vec<_> = (0..4).map(|n| Table::new(name(n), Vec::new())).collect();
+        let mut on_their_way = Vec::new();
         let meet = |tables: &mut Vec<Table>, from: usize, to: usize| {
             let list = tables[from].list();
             if from != to {
                 tell(&mut tables[to], from, &list);
             }
         };
-        for (from, to, forget) in acts {
-            if forget && from != to {
-                tables[from].leave(&name(to), secs(1));
-            } else {
-                meet(&mut tables, from, to);
+        for (from, to, act, which) in acts.into_iter().filter(|(from, to, ..)| from != to) {
+            match act {
+                0 => drop(tables[from].leave(&name(to), secs(1))),
+                1 => tables[from].drop_departed(&name(to)),
+                2 | 3 => on_their_way.push((from, to, tables[from].list())),
+                4 if !on_their_way.is_empty() => {
+                    let (from, to, list) = on_their_way.swap_remove(which % on_their_way.len());
+                    tell(&mut tables[to], from, &list);
+                }
+                _ => meet(&mut tables, from, to),
             }
         }
         for _ in 0..4 {
