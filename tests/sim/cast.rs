@@ -58,12 +58,16 @@ pub(crate) fn applications(
     node: usize,
     nodes: usize,
     until: Duration,
+    passing: &[usize],
 ) -> Applications {
     let publishers = if node == 0 { 1 + random.below(2) } else { random.below(2) };
     let subscribers = if nodes > 4 { 1 } else { 1 + random.below(2) };
     Applications {
         publishers: (0..publishers).map(|n| publisher(random, node, n, until)).collect(),
-        subscribers: (0..subscribers).map(|n| subscriber(random, node, n, nodes)).collect(),
+        subscribers: (0..subscribers)
+            .map(|n| subscriber(random, node, n, nodes))
+            .map(|subscriber| stays(subscriber, node, nodes, passing))
+            .collect(),
     }
 }
 
@@ -77,6 +81,14 @@ fn publisher(random: &Seeded, node: usize, number: u64, until: Duration) -> Publ
         until,
         random: random.branch(),
     }
+}
+
+/// Nobody roams from or to a node that may be gone.
+fn stays(mut is: Subscriber, node: usize, nodes: usize, passing: &[usize]) -> Subscriber {
+    if passing.contains(&node) || passing.contains(&((node + 1) % nodes)) {
+        is.hosts.truncate(1);
+    }
+    is
 }
 
 fn subscriber(random: &Seeded, node: usize, number: u64, nodes: usize) -> Subscriber {

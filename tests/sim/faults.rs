@@ -3,6 +3,9 @@
 //! A kind of trouble is one line in [`KINDS`] and one arm in [`Draw::trouble`]: what begins, and
 //! what ends it. What a fault does stands in `world.rs`, in `inflict`.
 
+mod disks;
+pub(crate) mod members;
+
 use std::time::Duration;
 
 use evermesh_journal::simulated::Refusal;
@@ -57,6 +60,35 @@ pub(crate) enum Fault {
     Slow(usize, u64),
     /// A node's wall clock is so many seconds ahead.
     Jump(usize, i64),
+    /// A copy of a node's disk is kept.
+    Save(usize),
+    /// An empty disk is kept for it.
+    Spare(usize),
+    /// A node that is down gets another disk.
+    Exchange(usize, NewDisk),
+    /// So many bits of the disk of a node that is down flip.
+    Flip(usize, u32),
+    /// A node that is down gets another name.
+    Rename(usize),
+    /// A node begins, which knows the address of the first one only.
+    Join(usize),
+    /// A node leaves for good, once all hold what it published; or by force.
+    Leave(usize, bool),
+    /// A node never comes back, nor its disk.
+    Die(usize),
+    /// The mesh forgets a node, as soon as nobody hears it.
+    Forget(usize),
+}
+
+/// Which disk a node gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NewDisk {
+    /// The copy that was kept.
+    Saved,
+    /// That copy; and what is taken out is the copy from now on.
+    Swapped,
+    /// One on which nothing is.
+    Empty,
 }
 
 /// Kinds of trouble.
@@ -80,6 +112,25 @@ pub(crate) enum Kind {
     SlowPowerLoss,
     /// A node stands still, and is cut off while it does: what it reads when it goes on is old.
     StandAlone,
+    /// A node's disk is put back as it was some time ago.
+    Restore,
+    /// The same, or an empty one, and then the other one again: two that are one node, by turns.
+    Swap,
+    /// A node's disk is lost.
+    Empty,
+    /// Bits flip.
+    Flip,
+    /// A node comes back under another name.
+    Rename,
+}
+
+impl Kind {
+    /// The kind with this name.
+    pub(crate) fn named(name: &str) -> Self {
+        let all = KINDS.iter().chain(&disks::KINDS).map(|(kind, _)| *kind);
+        let mut named = all.filter(|kind| format!("{kind:?}") == name);
+        named.next().expect("a kind of trouble")
+    }
 }
 
 /// Each with how often it is drawn.
@@ -102,8 +153,9 @@ const KINDS: [(Kind, u64); 15] = [
 ];
 
 /// The faults of a run, in order of their times; all of them are over at its end. Now and then one
-/// kind of trouble comes again and again, or always `storm`.
+/// kind of trouble comes again and again, or always `storm`. What befalls disks is drawn apart.
 pub(crate) fn plan(
+    seed: u64,
     random: &Seeded,
     nodes: usize,
     end: Duration,
@@ -116,8 +168,20 @@ pub(crate) fn plan(
         let drawn = draw.kind();
         draw.trouble(storm.filter(|_| !random.once_in(4)).unwrap_or(drawn));
     }
+    draw.plan.extend(disks::plan(seed, nodes, end));
     draw.plan.sort_by_key(|(at, _)| *at);
     draw.plan
+}
+
+fn drawn(random: &Seeded, kinds: &[(Kind, u64)]) -> Kind {
+    let all = kinds.iter().map(|(_, weight)| weight).sum();
+    let mut drawn = random.below(all);
+    let kind = kinds.iter().find(|(_, weight)| {
+        let found = drawn < *weight;
+        drawn = drawn.wrapping_sub(*weight);
+        found
+    });
+    kind.unwrap().0
 }
 
 struct Draw<'a> {
@@ -129,14 +193,7 @@ struct Draw<'a> {
 
 impl Draw<'_> {
     fn kind(&self) -> Kind {
-        let all = KINDS.iter().map(|(_, weight)| weight).sum();
-        let mut drawn = self.random.below(all);
-        let kind = KINDS.iter().find(|(_, weight)| {
-            let found = drawn < *weight;
-            drawn = drawn.wrapping_sub(*weight);
-            found
-        });
-        kind.unwrap().0
+        drawn(self.random, &KINDS)
     }
 
     fn trouble(&mut self, kind: Kind) {
@@ -181,6 +238,9 @@ impl Draw<'_> {
             Kind::Jump => {
                 let by = self.random.one_of(&[-315_360_000, -3600, -1, 3600, 315_360_000]).unwrap();
                 self.between(Fault::Jump(node, by), Fault::Jump(node, 0));
+            }
+            Kind::Restore | Kind::Swap | Kind::Empty | Kind::Flip | Kind::Rename => {
+                self.disk_trouble(kind, node);
             }
         }
     }

@@ -17,6 +17,7 @@
 )]
 
 mod cast;
+mod evidence;
 mod faults;
 mod links;
 mod planted;
@@ -117,7 +118,7 @@ fn wrong(outcome: &Outcome) -> Option<String> {
 #[test]
 fn what_is_promised_holds_in_every_run() {
     let looks = each(seeds(), |seed| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, Planted::Nothing, None)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, Planted::Nothing, storm())));
         match outcome {
             Ok(outcome) => (wrong(&outcome), outcome.findings.counts),
             Err(_) => (Some(format!("seed {seed} panicked")), Default::default()),
@@ -149,4 +150,9 @@ fn a_seed_replays() {
     for (seed, difference) in differences {
         assert_eq!(difference, None, "seed {seed} did not replay");
     }
+}
+
+/// One kind of trouble that prevails.
+fn storm() -> Option<faults::Kind> {
+    std::env::var("EVERMESH_SIM_STORM").ok().map(|kind| faults::Kind::named(&kind))
 }

@@ -16,7 +16,7 @@ use crate::world::run;
 const SEEDS: u64 = 1024;
 
 /// Each with the verdicts of which one must be told, and the trouble in which it shows.
-const FAULTS: [(Planted, &[Verdict], Option<Kind>); 16] = [
+const FAULTS: [(Planted, &[Verdict], Option<Kind>); 20] = [
     (Planted::AssureBeforeSync, &[Verdict::Lost, Verdict::NotLive], Some(Kind::PowerLoss)),
     (Planted::DropBlock, &[Verdict::Lost, Verdict::NotLive], None),
     (Planted::SwapTwo, &[Verdict::Reordered], None),
@@ -32,6 +32,10 @@ const FAULTS: [(Planted, &[Verdict], Option<Kind>); 16] = [
     (Planted::MissedOnReconnect, &[Verdict::MissedNeedlessly], None),
     (Planted::CoalesceUndurable, &[Verdict::Lost, Verdict::NotLive], Some(Kind::SlowPowerLoss)),
     (Planted::PassRejected, &[Verdict::Lost, Verdict::NotLive], None),
+    (Planted::TrustCopy, &[Verdict::Lost, Verdict::NotLive], Some(Kind::Restore)),
+    (Planted::OtherJournalUntold, &[Verdict::Lost, Verdict::NotLive], Some(Kind::Empty)),
+    (Planted::DamageUntold, &[Verdict::Lost, Verdict::NotLive], Some(Kind::Flip)),
+    (Planted::WaitForDeparted, &[Verdict::NotLive], Some(Kind::Kill)),
     (Planted::FenceNeverDone, &[Verdict::NotLive], None),
 ];
 

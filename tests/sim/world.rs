@@ -5,24 +5,31 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use evermesh_event::Planted;
-use evermesh_journal::simulated::MemoryDisk;
+use evermesh_event::{NodeName, Origin, Planted};
+use evermesh_journal::Limits;
+use evermesh_journal::simulated::{Flipped, MemoryDisk};
+use evermesh_peer::PeerStatus;
 use evermesh_testkit::app::last_word::{LAST_WORD, last_word};
 use evermesh_testkit::app::{OriginText as _, Stage};
-use evermesh_testkit::checker::{End, Findings, Line, What, judge, to_json_lines};
+use evermesh_testkit::checker::{End, Exchange, Findings, Line, What, judge, to_json_lines};
+use evermesh_testkit::net::{Hosts, PORT};
 use evermesh_testkit::node::{SimNode, Strings};
 use evermesh_testkit::standstill::Standstill;
 use evermesh_testkit::world::{Seeded, SimClock};
 use turmoil::{Builder, Sim};
 
 use crate::cast::{self, SITES, name};
-use crate::faults::{Fault, Kind, Machine, plan};
+use crate::evidence;
+use crate::faults::members::{self, Members};
+use crate::faults::{Fault, Kind, Machine, NewDisk, plan};
 use crate::links::{Links, host};
 
 /// Until then there are faults.
 const HEALED: Duration = Duration::from_secs(7);
 /// How long a healed mesh may take until everything that is due was heard.
 const LIVE_WITHIN: Duration = Duration::from_secs(25);
+/// How long it may take until somebody knows that a node left.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
 /// How long it stays quiet, for whoever nobody waits for.
 const QUIET: Duration = Duration::from_millis(600);
 /// How long fences may take: until every stream that was cut is noticed, then two leases for each
@@ -58,6 +65,17 @@ struct Node {
     up: bool,
     /// Its disk refuses now.
     refuses: bool,
+    /// A copy of its disk.
+    saved: Option<MemoryDisk>,
+    /// It had another disk than it wrote, once.
+    exchanged: bool,
+    /// Under which origins it numbered.
+    origins: BTreeSet<Origin>,
+    /// It never comes back.
+    gone: bool,
+    /// It was told to end; and, before it had, to begin.
+    stops: bool,
+    begins: bool,
 }
 
 /// One run that is under way.
@@ -66,6 +84,9 @@ struct Run<'a> {
     stage: Stage,
     random: Arc<Seeded>,
     nodes: Vec<Node>,
+    /// Under which names they run.
+    hosts: Hosts,
+    limits: Limits,
     /// Machines of applications.
     beside: Vec<Standstill>,
     links: Links,
@@ -74,8 +95,32 @@ struct Run<'a> {
     /// Subscribers that still must hear each last word, and which of them they heard.
     hears: BTreeMap<u32, BTreeSet<String>>,
     streams: BTreeMap<u32, u32>,
-    wants: BTreeMap<u32, usize>,
+    /// Where each subscriber is, and which sites it wants.
+    wants: BTreeMap<u32, (String, Vec<String>)>,
+    members: Members,
+    planted: Planted,
+    /// Whom the mesh is to forget.
+    forget: BTreeSet<String>,
+    /// Until when somebody must know that a node left.
+    departed: BTreeMap<String, Duration>,
     broken: Vec<String>,
+}
+
+/// Everything that is beside one node.
+async fn play_applications(
+    applications: cast::Applications,
+    node: usize,
+    stage: Stage,
+    beside: Standstill,
+) -> turmoil::Result {
+    for publisher in applications.publishers {
+        tokio::spawn(publisher.run(stage.clone(), beside.clone()));
+    }
+    for subscriber in applications.subscribers {
+        tokio::spawn(subscriber.run(stage.clone(), beside.clone()));
+    }
+    tokio::spawn(last_word(name(node), SITES.to_vec(), stage, beside));
+    std::future::pending().await
 }
 
 /// Runs a seed, with a fault in every node and one kind of trouble that prevails, if there are.
@@ -94,63 +139,93 @@ pub(crate) fn run(seed: u64, planted: Planted, storm: Option<Kind>) -> Outcome {
         stage: Stage::default(),
         random: Arc::new(random.branch()),
         nodes: Vec::new(),
+        hosts: Hosts::default(),
+        limits: cast::limits(&random, planted),
         beside: Vec::new(),
         links: Links::default(),
         seen: 0,
         hears: BTreeMap::new(),
         streams: BTreeMap::new(),
         wants: BTreeMap::new(),
+        members: members::draw(seed, nodes, HEALED),
+        planted,
+        forget: BTreeSet::new(),
+        departed: BTreeMap::new(),
         broken: Vec::new(),
     };
-    run.cast(&random, nodes, planted);
-    run.play(&random, storm);
+    run.cast(&random, nodes);
+    run.play(seed, &random, storm);
     let lines = run.stage.recorder().snapshot();
     let findings = judge(&lines);
     Outcome { seed, nodes, lines, findings, broken: run.broken }
 }
 
 impl Run<'_> {
-    fn cast(&mut self, random: &Seeded, nodes: usize, planted: Planted) {
-        let limits = cast::limits(random, planted);
+    fn cast(&mut self, random: &Seeded, nodes: usize) {
         for node in 0..nodes {
             let peers = (0..nodes).filter(|other| *other != node).map(name).collect();
-            let (disk, clock) = (MemoryDisk::new(), cast::clock(random));
-            let strings = Strings::default();
-            let software = SimNode {
-                name: name(node),
-                peers,
-                disk: disk.clone(),
-                clock: clock.clone(),
-                random: Arc::new(random.branch()),
-                limits: limits.clone(),
-                planted,
-                strings: strings.clone(),
-                recorder: self.stage.recorder().clone(),
-            };
-            self.sim.host(name(node), move || software.clone().run());
-            self.nodes.push(Node { disk, clock, strings, up: true, refuses: false });
+            self.node(random, node, peers);
         }
         for node in 0..nodes {
-            let machine = Standstill::default();
-            let applications = cast::applications(random, node, nodes, HEALED);
-            let stage = self.stage.clone();
-            let beside = machine.clone();
-            self.sim.client(host(Machine::Applications(node)), async move {
-                for publisher in applications.publishers {
-                    tokio::spawn(publisher.run(stage.clone(), beside.clone()));
-                }
-                for subscriber in applications.subscribers {
-                    tokio::spawn(subscriber.run(stage.clone(), beside.clone()));
-                }
-                tokio::spawn(last_word(name(node), SITES.to_vec(), stage, beside));
-                std::future::pending().await
-            });
-            self.beside.push(machine);
+            self.applications(random, node, nodes);
         }
     }
 
-    fn play(&mut self, random: &Seeded, storm: Option<Kind>) {
-        let mut faults: VecDeque<_> = plan(random, self.nodes.len(), HEALED, storm).into();
+    fn node(&mut self, random: &Seeded, node: usize, peers: Vec<String>) {
+        let (disk, clock) = (MemoryDisk::new(), cast::clock(random));
+        let strings = Strings::default();
+        let software = SimNode {
+            host: name(node),
+            peers,
+            hosts: self.hosts.clone(),
+            disk: disk.clone(),
+            clock: clock.clone(),
+            random: Arc::new(random.branch()),
+            limits: self.limits.clone(),
+            planted: self.planted,
+            strings: strings.clone(),
+            recorder: self.stage.recorder().clone(),
+        };
+        self.sim.host(name(node), move || software.clone().run());
+        self.nodes.push(Node {
+            disk,
+            clock,
+            strings,
+            up: true,
+            refuses: false,
+            saved: None,
+            exchanged: false,
+            origins: BTreeSet::new(),
+            gone: false,
+            stops: false,
+            begins: false,
+        });
+    }
+
+    fn applications(&mut self, random: &Seeded, node: usize, nodes: usize) {
+        let machine = Standstill::default();
+        let passing = &self.members.passing;
+        let applications = cast::applications(random, node, nodes, HEALED, passing);
+        let run = play_applications(applications, node, self.stage.clone(), machine.clone());
+        let host = host(Machine::Applications(node));
+        if passing.contains(&node) {
+            // Only a host can be ended. Its applications begin once.
+            let run = std::cell::RefCell::new(Some(run));
+            self.sim.host(host, move || {
+                let run = run.borrow_mut().take();
+                async move { run.expect("they begin once").await }
+            });
+        } else {
+            self.sim.client(host, run);
+        }
+        self.beside.push(machine);
+    }
+
+    fn play(&mut self, seed: u64, random: &Seeded, storm: Option<Kind>) {
+        let mut faults = plan(seed, random, self.nodes.len(), HEALED, storm);
+        faults.append(&mut self.members.plan);
+        faults.sort_by_key(|(at, _)| *at);
+        let mut faults = VecDeque::from(faults);
         while self.sim.elapsed() < HEALED {
             while let Some((_, fault)) = faults.pop_front_if(|(at, _)| *at <= self.sim.elapsed()) {
                 self.inflict(&fault);
@@ -172,6 +247,7 @@ impl Run<'_> {
                 self.broken.push("fences of the last words were not answered".into());
             }
         }
+        self.unnoticed();
         self.say(What::Quiet);
     }
 
@@ -194,14 +270,29 @@ impl Run<'_> {
         self.sim.step().unwrap();
         for node in 0..self.nodes.len() {
             let strings = self.nodes[node].strings.clone();
+            if let Some(journal) = strings.journal() {
+                self.nodes[node].origins.insert(journal.origin().clone());
+            }
             match (strings.over(), strings.failed()) {
                 (false, _) => {}
+                (true, _) if strings.left() => self.left(node),
+                (true, _) if strings.renewed() => self.renewed(node),
                 (true, Some(why)) => self.failed(node, &why),
-                (true, None) if strings.ended() => self.down(node, End::Goodbye),
+                (true, None) if strings.ended() => self.ended(node),
                 (true, None) => self.down(node, End::Killed),
             }
         }
+        self.forget();
         self.look();
+    }
+
+    /// It ended in order.
+    fn ended(&mut self, node: usize) {
+        let begins = self.nodes[node].begins;
+        self.down(node, End::Goodbye);
+        if begins {
+            self.up(node);
+        }
     }
 
     /// A node ended by itself. Only a disk that refuses may be the reason.
@@ -209,7 +300,139 @@ impl Run<'_> {
         if !self.nodes[node].refuses {
             self.broken.push(format!("{} ended: {why}", name(node)));
         }
+        let begins = self.nodes[node].begins;
         self.down(node, End::DiskFailed);
+        if begins {
+            self.up(node);
+        }
+    }
+
+    /// A node ended because others know more of its journal than it does, and begins anew.
+    fn renewed(&mut self, node: usize) {
+        if !self.nodes[node].exchanged {
+            self.broken.push(format!("{} takes its own disk for a copy", name(node)));
+        }
+        self.down(node, End::Renewed);
+        self.up(node);
+    }
+
+    /// It left the mesh, and its applications with it.
+    fn left(&mut self, node: usize) {
+        self.down(node, End::Goodbye);
+        self.gone(node);
+        self.departed.insert(self.hosts.name_of(&name(node)), self.sim.elapsed() + KNOWN_WITHIN);
+    }
+
+    /// It never comes back.
+    fn gone(&mut self, node: usize) {
+        self.nodes[node].gone = true;
+        self.hosts.remove(&name(node));
+        self.sim.crash(host(Machine::Applications(node)));
+        self.say(What::Gone { node: name(node) });
+        self.bear_witness(node, Exchange::Gone);
+        let there = name(node);
+        let ended: Vec<_> = self.wants.iter().filter(|(_, (at, _))| *at == there).collect();
+        let ended: Vec<_> = ended.into_iter().map(|(subscription, _)| *subscription).collect();
+        for subscription in ended {
+            self.wants.remove(&subscription);
+            self.say(What::Closed { subscription });
+        }
+    }
+
+    /// As an operator does it at any node, as soon as it is possible.
+    fn forget(&mut self) {
+        let now = self.sim.elapsed();
+        let late: Vec<_> = self.departed.extract_if(.., |_, until| *until <= now).collect();
+        // Who was cut off when it left is forgotten by hand, where nobody heard it.
+        self.forget.extend(late.into_iter().map(|(name, _)| name));
+        let names: Vec<_> = self.forget.iter().cloned().collect();
+        for name in names {
+            let gone = NodeName::new(&name).unwrap();
+            let there: Vec<_> = self.nodes.iter().filter(|held| held.up).collect();
+            let mut known = there.iter().filter_map(|held| held.strings.journal()?.member(&gone));
+            if known.any(|known| known.left) {
+                self.forget.remove(&name);
+                continue;
+            }
+            let mut peers = there.iter().filter_map(|held| held.strings.peers());
+            if peers.any(|peers| peers.forget(&gone).is_ok()) {
+                self.forget.remove(&name);
+                self.say(What::Forgotten { name });
+            }
+        }
+    }
+
+    /// A node that knows the address of the first one only.
+    fn join(&mut self, node: usize) {
+        let random = self.random.branch();
+        self.node(&random, node, vec![name(0)]);
+        self.applications(&random, node, node + 1);
+    }
+
+    /// Whoever runs on a copy is told so by all who know better.
+    fn unnoticed(&mut self) {
+        let journals: Vec<_> = self.nodes.iter().map(|held| held.strings.journal()).collect();
+        for (node, journal) in journals.iter().enumerate() {
+            let Some(journal) = journal else { continue };
+            for (other, knows) in journals.iter().enumerate().filter(|(other, _)| *other != node) {
+                let seen = knows.as_ref().and_then(|it| it.seen_starts().remove(journal.origin()));
+                if let Some(why) = seen.and_then(|seen| journal.disowned(&seen)) {
+                    let (node, other) = (name(node), name(other));
+                    self.broken.push(format!("{other} knows, and {node} does not: {why}"));
+                }
+            }
+        }
+    }
+
+    /// A node that is down has another disk, or another name.
+    fn exchange(&mut self, node: usize, change: impl FnOnce(&mut Self) -> Option<Exchange>) {
+        if self.nodes[node].gone {
+            return;
+        }
+        if self.nodes[node].up {
+            self.power_loss(node);
+        }
+        if let Some(by) = change(self) {
+            self.nodes[node].exchanged |= by != Exchange::Renamed;
+            self.bear_witness(node, by);
+        }
+    }
+
+    /// What is left of a node's events, and who knows that there were more.
+    fn bear_witness(&self, node: usize, by: Exchange) {
+        let (limits, hosts) = (self.limits.clone(), self.hosts.clone());
+        let open = |disk, at: usize| evidence::open(disk, &hosts.name_of(&name(at)), &limits);
+        let others = 0..self.nodes.len();
+        let others = others.filter(|other| *other != node && !self.nodes[*other].gone);
+        let others =
+            others.filter_map(|at| Some((name(at), open(self.nodes[at].disk.durable_copy(), at)?)));
+        let others: Vec<_> = others.collect();
+        let held = &self.nodes[node];
+        let is = if held.gone { None } else { open(held.disk.copy(), node) };
+        let origins = evidence::remains(&held.origins, is.as_ref(), &others);
+        self.say(What::Exchanged { node: name(node), by, origins });
+    }
+
+    fn new_disk(&mut self, node: usize, new: NewDisk) -> Option<Exchange> {
+        let held = &mut self.nodes[node];
+        match new {
+            NewDisk::Empty => held.disk.exchange(&MemoryDisk::new()),
+            NewDisk::Saved => held.disk.exchange(&held.saved.as_ref()?.copy()),
+            NewDisk::Swapped => {
+                let saved = held.saved.take()?;
+                held.saved = Some(held.disk.copy());
+                held.disk.exchange(&saved);
+            }
+        }
+        Some(if new == NewDisk::Empty { Exchange::Emptied } else { Exchange::Restored })
+    }
+
+    fn flip(&self, node: usize, times: u32) -> Option<Exchange> {
+        let flip = |_| self.nodes[node].disk.flip(self.random.as_ref());
+        let flipped: Vec<_> = (0..times).filter_map(flip).collect();
+        let of_state = flipped.contains(&Flipped::State);
+        let by = if of_state { Exchange::FlippedState } else { Exchange::Flipped };
+        (!flipped.is_empty()).then_some(by)
     }
 
     /// A node is down. What was written and not synced is in its system's memory, but for a power
@@ -217,7 +440,7 @@ impl Run<'_> {
     fn down(&mut self, node: usize, how: End) {
         self.say(What::Stopped { node: name(node), how });
         let held = &mut self.nodes[node];
-        held.up = false;
+        (held.up, held.stops, held.begins) = (false, false, false);
         self.sim.crash(name(node));
         held.strings.down();
         if how == End::PowerLoss {
@@ -228,6 +451,11 @@ impl Run<'_> {
     }
 
     fn up(&mut self, node: usize) {
+        if self.nodes[node].gone {
+            return;
+        }
+        // One that is about to end begins again once it has.
+        self.nodes[node].begins = self.nodes[node].stops;
         if !std::mem::replace(&mut self.nodes[node].up, true) {
             self.sim.bounce(name(node));
         }
@@ -240,7 +468,10 @@ impl Run<'_> {
             Fault::Kill(node) if up(self, node) => self.nodes[node].strings.kill(),
             Fault::PowerLoss(node) if up(self, node) => self.power_loss(node),
             Fault::Kill(_) | Fault::PowerLoss(_) => {}
-            Fault::Stop(node) => self.nodes[node].strings.stop(),
+            Fault::Stop(node) => {
+                self.nodes[node].stops = up(self, node);
+                self.nodes[node].strings.stop();
+            }
             Fault::Start(node) => self.up(node),
             Fault::Stand(machine) => self.machine(machine).begin(),
             Fault::GoOn(machine) => self.machine(machine).end(),
@@ -261,6 +492,28 @@ impl Run<'_> {
             Fault::Clear(node) => self.nodes[node].disk.set_free_bytes(1 << 40),
             Fault::Slow(node, millis) => self.nodes[node].strings.slow_disk(millis),
             Fault::Jump(node, ahead) => self.nodes[node].clock.jump(ahead),
+            Fault::Save(node) => self.nodes[node].saved = Some(self.nodes[node].disk.copy()),
+            Fault::Spare(node) => self.nodes[node].saved = Some(MemoryDisk::new()),
+            Fault::Exchange(node, new) => self.exchange(node, |run| run.new_disk(node, new)),
+            Fault::Flip(node, times) => self.exchange(node, |run| run.flip(node, times)),
+            Fault::Join(node) => self.join(node),
+            Fault::Leave(node, force) => self.nodes[node].strings.leave(force),
+            Fault::Die(node) if self.nodes[node].gone => {}
+            Fault::Die(node) => {
+                if up(self, node) {
+                    self.power_loss(node);
+                }
+                self.gone(node);
+            }
+            Fault::Forget(node) => {
+                self.forget.insert(self.hosts.name_of(&name(node)));
+            }
+            Fault::Rename(node) => self.exchange(node, |run| {
+                // Whoever renames a node lets the others forget the former name.
+                run.forget.insert(run.hosts.name_of(&name(node)));
+                run.hosts.rename(&name(node), format!("{}-new", name(node)));
+                Some(Exchange::Renamed)
+            }),
         }
     }
 
@@ -295,6 +548,17 @@ impl Run<'_> {
     }
 
     fn heal(&mut self) {
+        let there = self.nodes.iter().enumerate().filter(|(_, held)| !held.gone);
+        let there: Vec<_> = there.map(|(node, _)| self.hosts.name_of(&name(node))).collect();
+        self.forget.retain(|name| !there.contains(name));
+        // What an operator did may be gone with a disk that was exchanged since.
+        let former = self.nodes.iter().enumerate().flat_map(|(node, held)| {
+            let gone = held.gone.then(|| self.hosts.name_of(&name(node)));
+            let renamed = held.origins.iter().map(|origin| origin.node.to_string());
+            gone.into_iter().chain(renamed.filter(|name| !there.contains(name)))
+        });
+        let until = self.sim.elapsed() + KNOWN_WITHIN;
+        self.departed.extend(former.map(|name| (name, until)));
         self.links.heal(&self.sim);
         for node in 0..self.nodes.len() {
             self.machine(Machine::Node(node)).end();
@@ -304,8 +568,27 @@ impl Run<'_> {
             self.nodes[node].clock.jump(0);
             self.repair(node);
         }
+        self.configure();
         self.stage.heal();
         self.say(What::Healed);
+    }
+
+    /// A node whose disk is empty waits for whoever is configured, and cannot know that one of them
+    /// left before they met: its operator removes that address, and starts it anew.
+    fn configure(&mut self) {
+        for node in 0..self.nodes.len() {
+            let peers = self.nodes[node].strings.peers().filter(|_| self.nodes[node].up);
+            let status = peers.map(|peers| peers.status()).unwrap_or_default();
+            let gone = (0..self.nodes.len()).filter(|other| self.nodes[*other].gone);
+            let gone: Vec<_> =
+                gone.map(|other| format!("https://{}:{PORT}", name(other))).collect();
+            let unmet =
+                |member: &PeerStatus| member.node.is_none() && gone.contains(&member.address);
+            if status.iter().any(unmet) {
+                self.inflict(&Fault::Stop(node));
+                self.nodes[node].begins = true;
+            }
+        }
     }
 
     /// Looks at what was recorded in the last step: who heard a last word, and what nodes hold when
@@ -316,11 +599,11 @@ impl Run<'_> {
         let mut holds = false;
         for line in lines {
             match line.what {
-                What::Opening { subscription, stream, sites, from, .. } => {
+                What::Opening { subscription, stream, node, sites, .. } => {
                     self.streams.insert(stream, subscription);
-                    let all = if sites.is_empty() { SITES.len() } else { sites.len() };
-                    self.wants.insert(subscription, all * self.nodes.len());
-                    let _ = from;
+                    let all = || SITES.iter().map(ToString::to_string).collect();
+                    let sites = if sites.is_empty() { all() } else { sites };
+                    self.wants.insert(subscription, (node, sites));
                 }
                 What::Closed { subscription } => {
                     self.wants.remove(&subscription);
@@ -359,8 +642,13 @@ impl Run<'_> {
 
     /// Every subscriber that is there heard every last word that it wants.
     fn all_heard(&self) -> bool {
-        self.wants.iter().all(|(subscription, wants)| {
-            self.hears.get(subscription).is_some_and(|heard| heard.len() >= *wants)
+        let there = (0..self.nodes.len()).filter(|node| !self.nodes[*node].gone);
+        let hosts: Vec<_> = there.map(name).collect();
+        self.wants.iter().all(|(subscription, (_, sites))| {
+            let heard = self.hears.get(subscription);
+            let word = |host: &String, site: &String| format!("{LAST_WORD}{host}-{site}");
+            let heard = |id: String| heard.is_some_and(|heard| heard.contains(&id));
+            hosts.iter().all(|host| sites.iter().all(|site| heard(word(host, site))))
         })
     }
 }

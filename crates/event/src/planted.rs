@@ -39,6 +39,14 @@ pub enum Planted {
     CoalesceUndurable,
     /// What was rejected, and is gone by the time it would come again, is passed over.
     PassRejected,
+    /// What others know of this node's journal never shows that it was restored.
+    TrustCopy,
+    /// That a name has another journal than before is told to nobody.
+    OtherJournalUntold,
+    /// What is damaged is passed over, and nobody is told.
+    DamageUntold,
+    /// A member that left is waited for.
+    WaitForDeparted,
     /// No fence is ever done.
     FenceNeverDone,
 }

@@ -265,6 +265,9 @@ impl Journal {
     /// durable is nothing unusual.
     #[must_use]
     pub fn disowned(&self, heard: &[SeenStart]) -> Option<String> {
+        if self.planted().is(Planted::TrustCopy) {
+            return None;
+        }
         let own = self.0.durable.borrow().own;
         let this = self.0.start;
         heard.iter().find_map(|heard| {

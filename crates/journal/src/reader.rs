@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use evermesh_event::Offset;
+use evermesh_event::{Offset, Planted};
 use tokio::sync::watch;
 
 use crate::error::{Damage, ReadError};
@@ -246,7 +246,9 @@ impl Plan {
             if let Some(wound) = wound.filter(|wound| passed != Some(wound.after)) {
                 if wound.through > self.after {
                     let Met::Told(met) = self.shared.wounds().meet(wound) else { break };
-                    records.extend(met.into_iter().filter(|met| met.offset > self.after));
+                    if !self.shared.planted.is(Planted::DamageUntold) {
+                        records.extend(met.into_iter().filter(|met| met.offset > self.after));
+                    }
                     self.after = wound.through;
                 }
                 passed = Some(wound.after);

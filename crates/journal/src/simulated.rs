@@ -16,6 +16,10 @@ use evermesh_event::world::Random;
 
 use crate::storage::{Held, LockError, SegmentFile, Storage};
 
+mod fate;
+
+pub use self::fate::Flipped;
+
 /// Torn writes are torn at multiples of this.
 const SECTOR_BYTES: usize = 512;
 const SECTOR: u64 = SECTOR_BYTES as u64;
@@ -109,13 +113,6 @@ impl MemoryDisk {
     pub fn kill(&self) {
         let mut disk = self.disk();
         disk.begin_life();
-    }
-
-    /// Another disk with the same contents, owned by nobody.
-    #[must_use]
-    pub fn copy(&self) -> Self {
-        let files = self.disk().files.clone();
-        Self(Arc::new(Mutex::new(Disk { files, ..Disk::default() })))
     }
 
     /// From now on writes are refused, or no longer.

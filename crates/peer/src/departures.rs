@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use evermesh_event::NodeName;
 use evermesh_event::assurance::Presence;
+use evermesh_event::{NodeName, Planted};
 use evermesh_journal::{Departed, margin};
 
 use crate::peers::Shared;
@@ -52,7 +52,8 @@ pub(crate) async fn look(shared: &Shared) {
 fn counts_no_more(shared: &Shared, name: &NodeName, now: Duration) -> bool {
     let lease = shared.parts.lease;
     let heard = shared.members.left_since(name).unwrap_or(now);
-    now.saturating_sub(heard) > lease + margin(lease)
+    let planted = shared.parts.journal.planted().is(Planted::WaitForDeparted);
+    !planted && now.saturating_sub(heard) > lease + margin(lease)
 }
 
 async fn settle(shared: &Shared, departed: &Departed) {

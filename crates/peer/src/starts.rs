@@ -20,7 +20,9 @@ pub(crate) fn of_journal(journal: &Journal) -> Vec<v1::OriginFrontier> {
         start.collect()
     };
     let mut frontier = journal.frontier();
-    frontier.advance(journal.origin(), Sequence::ZERO);
+    // What it never had an event of, it may know more of than that node itself.
+    let known = all.keys().chain([journal.origin()]);
+    known.for_each(|origin| frontier.advance(origin, Sequence::ZERO));
     let holdings = journal.holdings();
     let of = |(origin, at): (&Origin, Sequence)| v1::OriginFrontier {
         origin: Some(origin.to_proto()),

@@ -138,10 +138,28 @@ impl Stage {
         self.0.streams.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Counts somebody until it is done, or its machine is gone.
+    fn count(&self, of: fn(&Phases) -> &AtomicU32) -> Counted {
+        of(&self.0).fetch_add(1, Ordering::Relaxed);
+        Counted { stage: self.clone(), of }
+    }
+
     async fn until(&self, reached: impl Fn(&Phases) -> bool) {
         while !reached(&self.0) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+}
+
+/// Somebody who is waited for.
+struct Counted {
+    stage: Stage,
+    of: fn(&Phases) -> &AtomicU32,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.of)(&self.stage.0).fetch_sub(1, Ordering::Relaxed);
     }
 }
 

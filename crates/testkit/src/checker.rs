@@ -18,6 +18,7 @@
 //! | hasty | a member was named suspended sooner than its lease can have run out (P4, P9) |
 //! | not live | healed and quiet, and yet not heard, not stored, or a fence not done |
 
+mod disks;
 mod duplicated;
 mod fences;
 mod history;
@@ -27,12 +28,13 @@ mod lost;
 mod needless;
 mod nodes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use self::disks::Disks;
 pub use self::history::{
-    Begin, End, Event, Line, Member, Number, Scope, Sure, Taken, What, from_json_lines,
-    to_json_lines,
+    Begin, End, Event, Exchange, Line, Member, Number, Remains, Scope, Sure, Taken, What,
+    from_json_lines, to_json_lines,
 };
 use self::ledger::Ledger;
 use self::listener::Listener;
@@ -83,6 +85,8 @@ pub struct Counts {
     pub missed: u64,
     /// Events that were not heard and are covered by a missed.
     pub covered: u64,
+    /// Events that were not heard, went with a disk, and of which no other disk knows.
+    pub void: u64,
     /// Answers that said applied everywhere: fences and publishes.
     pub applied: u64,
     /// Answers to pings of subscribers that granted something.
@@ -121,28 +125,30 @@ impl Findings {
 pub fn judge(lines: &[Line]) -> Findings {
     let mut found = Findings::default();
     let nodes = Nodes::read(lines);
-    let ledger = Ledger::read(lines, &nodes, &mut found);
-    hasty(lines, &nodes, &mut found);
+    let disks = Disks::read(lines);
+    let ledger = Ledger::read(lines, &nodes, &disks, &mut found);
+    hasty(lines, &nodes, &disks, &mut found);
+    absent(lines, &disks, &mut found);
     let listeners = Listener::read(lines, &mut found);
     let quiet = lines.iter().any(|line| line.what == What::Quiet);
     for listener in &listeners {
-        lost::judge(listener, &ledger, quiet, &mut found);
-        duplicated::judge(listener, &nodes, &mut found);
-        needless::judge(listener, &nodes, lines, &mut found);
+        lost::judge(listener, &ledger, &disks, quiet, &mut found);
+        duplicated::judge(listener, &nodes, &disks, &mut found);
+        needless::judge(listener, (&nodes, &disks), lines, &mut found);
     }
-    fences::judge(lines, &ledger, &listeners, &mut found);
+    fences::judge(lines, &ledger, &disks, &listeners, &mut found);
     if quiet {
-        ledger.unfinished(&mut found);
+        ledger.unfinished(&disks, &mut found);
     }
     found
 }
 
 /// Whoever was not heard in this start is pending until a lease of this start is over.
-fn hasty(lines: &[Line], nodes: &Nodes, found: &mut Findings) {
+fn hasty(lines: &[Line], nodes: &Nodes, disks: &Disks, found: &mut Findings) {
     for line in lines {
         let (node, members) = match &line.what {
             What::Published { node, members, .. } => (node.as_str(), members),
-            What::Fenced { number, members, .. } => (ledger::node_of(&number.origin), members),
+            What::Fenced { number, members, .. } => (disks.host_of(&number.origin), members),
             _ => continue,
         };
         let suspended = members.iter().find(|member| member.standing == "suspended");
@@ -152,6 +158,31 @@ fn hasty(lines: &[Line], nodes: &Nodes, found: &mut Findings) {
         }
     }
 }
+
+/// Nobody waits for who is gone before saying that all was heard.
+fn absent(lines: &[Line], disks: &Disks, found: &mut Findings) {
+    let mut opened = BTreeMap::new();
+    for line in lines {
+        match &line.what {
+            What::Opened { stream, .. } => drop(opened.insert(*stream, line.at)),
+            What::CaughtUp { stream, absent } => {
+                let since = opened.get(stream).copied().unwrap_or_default();
+                let gone = |name: &&String| {
+                    disks.gone(name).is_some_and(|gone| gone + KNOWN_AFTER_MS < since)
+                };
+                if let Some(name) = absent.iter().find(gone) {
+                    let text =
+                        format!("stream {stream} waited at {} for {name}, which is gone", line.at);
+                    found.fault(Verdict::NotLive, text);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How long it may take on a healed mesh until all know that a member is gone.
+const KNOWN_AFTER_MS: u64 = 5000;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]

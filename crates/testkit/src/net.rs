@@ -3,7 +3,9 @@
 //! Whoever connects says in its first bytes who it is, and is believed: the place of TLS is taken
 //! by the simulation, which starts only honest parties.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use evermesh_event::NodeName;
@@ -65,8 +67,49 @@ pub async fn channel(host: &str, machine: &Standstill) -> Result<Channel, tonic:
 pub struct SimDialer {
     /// Who dials.
     pub name: NodeName,
+    /// Who answers where.
+    pub hosts: Hosts,
     /// From where.
     pub machine: Standstill,
+}
+
+/// Under which name the node of each host runs: its host's, unless it was renamed. Clones are the
+/// same.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    names: BTreeMap<String, String>,
+    gone: BTreeSet<String>,
+}
+
+impl Hosts {
+    /// The name of the node on a host.
+    #[must_use]
+    pub fn name_of(&self, host: &str) -> String {
+        self.known().names.get(host).map_or_else(|| host.to_owned(), Clone::clone)
+    }
+
+    /// The node on a host has another name from its next start on.
+    pub fn rename(&self, host: &str, name: String) {
+        self.known().names.insert(host.to_owned(), name);
+    }
+
+    /// Nobody is configured with this host any more, from the next start on.
+    pub fn remove(&self, host: &str) {
+        self.known().gone.insert(host.to_owned());
+    }
+
+    /// Whether it is nobody's peer any more.
+    #[must_use]
+    pub fn is_gone(&self, host: &str) -> bool {
+        self.known().gone.contains(host)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Dialer for SimDialer {
@@ -76,10 +119,12 @@ impl Dialer for SimDialer {
             let host = address.strip_prefix("https://").and_then(|rest| rest.split(':').next());
             let wrong = || DialError::Address(address.clone());
             let host = host.ok_or_else(wrong)?.to_owned();
-            let identity = Identity::member_named(NodeName::new(&host).map_err(|_| wrong())?);
             let io = connect(&host, dialer.name.as_str(), &dialer.machine).await;
             let io =
                 io.map_err(|source| DialError::Connect { address: address.clone(), source })?;
+            // Whoever runs there now: a connection outlives no node.
+            let name = dialer.hosts.name_of(&host);
+            let identity = Identity::member_named(NodeName::new(&name).map_err(|_| wrong())?);
             Ok(Dialled { io: Box::new(io), identity })
         })
     }

@@ -14,11 +14,13 @@ use evermesh_journal::{Journal, Options};
 use evermesh_local::Local;
 use evermesh_peer::Peers;
 use evermesh_telemetry::Spans;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::Recorder;
-use crate::checker::What;
-use crate::net::{Believing, PORT, SimDialer, SimListener};
+use crate::app::{OriginText as _, Recorder};
+use crate::checker::{Number, What};
+use crate::net::{Believing, Hosts, PORT, SimDialer, SimListener};
 use crate::standstill::Standstill;
 use crate::world::SimClock;
 
@@ -28,16 +30,24 @@ pub const LEASE: Duration = Duration::from_secs(1);
 /// No run takes so long that somebody is forgotten by itself.
 const FORGET_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a node that ends waits for its connections to end.
+const DRAINED_WITHIN: Duration = Duration::from_millis(300);
+
+/// How long a node that leaves waits until others hold what it published.
+const HELD_WITHIN: Duration = Duration::from_secs(2);
+
 /// A journal that may take less than this forces ids out before their time.
 const SMALL_BYTES: u64 = 1024 * 1024;
 
 /// What a simulated node needs.
 #[derive(Clone, Debug)]
 pub struct SimNode {
-    /// Its name, which is its host.
-    pub name: String,
-    /// The names of the others.
+    /// Its host.
+    pub host: String,
+    /// The hosts of the others that it is configured with.
     pub peers: Vec<String>,
+    /// Under which name the node of each host runs.
+    pub hosts: Hosts,
     /// Its disk, which survives it.
     pub disk: MemoryDisk,
     /// Its clocks.
@@ -69,6 +79,9 @@ struct Held {
     kill: Mutex<CancellationToken>,
     over: AtomicBool,
     ended: AtomicBool,
+    /// It ended to take a new journal id, and wants to begin anew at once.
+    renewed: AtomicBool,
+    left: AtomicBool,
     failed: Mutex<Option<String>>,
 }
 
@@ -76,6 +89,9 @@ struct Held {
 struct Start {
     journal: Journal,
     stop: CancellationToken,
+    /// Told to leave the mesh; true: whoever lacks something of it.
+    leave: watch::Sender<Option<bool>>,
+    peers: Option<Peers>,
 }
 
 impl Strings {
@@ -103,6 +119,26 @@ impl Strings {
         }
     }
 
+    /// Tells it to leave the mesh for good: once all hold what it published, or by force.
+    /// [`Strings::left`] says when it has.
+    pub fn leave(&self, force: bool) {
+        if let Some(start) = &*self.start() {
+            start.leave.send_replace(Some(force));
+        }
+    }
+
+    /// It left, and ended in order.
+    #[must_use]
+    pub fn left(&self) -> bool {
+        self.0.left.load(Ordering::Relaxed)
+    }
+
+    /// What it has with others, while it runs.
+    #[must_use]
+    pub fn peers(&self) -> Option<Peers> {
+        self.start().as_ref().and_then(|start| start.peers.clone())
+    }
+
     /// Ends its process without a word; [`Strings::over`] says when its connections have ended.
     pub fn kill(&self) {
         self.0.kill.lock().unwrap_or_else(PoisonError::into_inner).cancel();
@@ -120,6 +156,12 @@ impl Strings {
         self.0.ended.load(Ordering::Relaxed)
     }
 
+    /// It ended because its journal was restored from a copy, and goes on under a new id.
+    #[must_use]
+    pub fn renewed(&self) -> bool {
+        self.0.renewed.load(Ordering::Relaxed)
+    }
+
     /// Why it ended by itself: it could not start, or its disk refused.
     #[must_use]
     pub fn failed(&self) -> Option<String> {
@@ -131,6 +173,8 @@ impl Strings {
         drop(self.start().take());
         self.0.over.store(false, Ordering::Relaxed);
         self.0.ended.store(false, Ordering::Relaxed);
+        self.0.renewed.store(false, Ordering::Relaxed);
+        self.0.left.store(false, Ordering::Relaxed);
         *self.0.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.0.machine.renew();
     }
@@ -180,7 +224,8 @@ impl SimNode {
     }
 
     async fn live(self) -> Result<(), Ended> {
-        let node = NodeName::new(&self.name)?;
+        let name = self.hosts.name_of(&self.host);
+        let node = NodeName::new(&name)?;
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let options = Options {
             node: node.clone(),
@@ -197,7 +242,7 @@ impl SimNode {
                 return Ok(());
             }
         };
-        self.begin(&journal);
+        self.begin(&journal, &name);
         let strings = self.strings.clone();
         let pace = move || {
             let strings = strings.clone();
@@ -222,10 +267,14 @@ impl SimNode {
             random: Arc::clone(&self.random),
             spans: Spans::off(),
             node: node.clone(),
-            addresses: self.peers.iter().map(|peer| format!("https://{peer}:{PORT}")).collect(),
-            dialer: Arc::new(SimDialer { name: node, machine: machine.clone() }),
+            addresses: self.addresses(),
+            dialer: Arc::new(SimDialer {
+                name: node,
+                hosts: self.hosts.clone(),
+                machine: machine.clone(),
+            }),
             lease: LEASE,
-            address: Some(format!("https://{}:{PORT}", self.name)),
+            address: Some(format!("https://{}:{PORT}", self.host)),
             forget_after: FORGET_AFTER,
             credit_bytes: 4 * 1024 * 1024,
         });
@@ -237,10 +286,19 @@ impl SimNode {
         let (drain, handle) = Drain::new();
         let links = CancellationToken::new();
         tokio::spawn(run.run(links.clone()));
-        tokio::spawn(gate.serve(SimListener::bind(machine).await?, Believing, drain));
-        self.until_ended(&journal).await;
-        self.end(&journal, &local, &peers, &handle, &links).await;
+        let gate = tokio::spawn(gate.serve(SimListener::bind(machine).await?, Believing, drain));
+        if let Some(start) = &mut *self.strings.start() {
+            start.peers = Some(peers.clone());
+        }
+        self.until_ended(&journal, &peers).await;
+        self.end(&journal, &local, &peers, (gate, &handle), &links).await;
         Ok(())
+    }
+
+    /// Where the others are, of those that its operator still knows of.
+    fn addresses(&self) -> Vec<String> {
+        let peers = self.peers.iter().filter(|peer| !self.hosts.is_gone(peer));
+        peers.map(|peer| format!("https://{peer}:{PORT}")).collect()
     }
 
     /// Ends as the server's drain does it; a disk that refused has nothing to wait for.
@@ -249,16 +307,26 @@ impl SimNode {
         journal: &Journal,
         local: &Local,
         peers: &Peers,
-        handle: &DrainHandle,
+        (gate, handle): (JoinHandle<()>, &DrainHandle),
         links: &CancellationToken,
     ) {
+        if journal.is_renewed() {
+            self.strings.0.renewed.store(true, Ordering::Relaxed);
+            return;
+        }
         if !journal.durable().borrow().failed {
             handle.finish();
             local.begin_drain();
+            if journal.is_left() {
+                self.last_held(journal, peers).await;
+            }
             peers.goodbye().await;
+            // What was said last is on its way; who does not take it is not waited for.
+            let _ = tokio::time::timeout(DRAINED_WITHIN, gate).await;
             handle.stop();
             links.cancel();
             if journal.close().await.is_ok() {
+                self.strings.0.left.store(journal.is_left(), Ordering::Relaxed);
                 self.strings.0.ended.store(true, Ordering::Relaxed);
                 return;
             }
@@ -266,25 +334,65 @@ impl SimNode {
         self.strings.fail("its disk refused".into());
     }
 
-    fn begin(&self, journal: &Journal) {
+    fn begin(&self, journal: &Journal, name: &str) {
         let stop = CancellationToken::new();
-        *self.strings.start() = Some(Start { journal: journal.clone(), stop });
+        let (leave, journal_is) = (watch::Sender::new(None), journal.clone());
+        *self.strings.start() = Some(Start { journal: journal_is, stop, leave, peers: None });
         self.recorder.say(What::Started {
-            node: self.name.clone(),
+            node: self.host.clone(),
+            called: Some(name.to_owned()).filter(|name| *name != self.host),
             journal: journal.origin().journal.to_string(),
             start: journal.start().id.to_string(),
+            epoch: journal.start().epoch.get(),
             lease: u64::try_from(LEASE.as_millis()).unwrap_or_default(),
             forgets_ids: self.limits.max_bytes < SMALL_BYTES,
         });
     }
 
-    async fn until_ended(&self, journal: &Journal) {
-        let stop = self.strings.start().as_ref().map(|start| start.stop.clone());
+    async fn until_ended(&self, journal: &Journal, peers: &Peers) {
+        let strings = || {
+            let start = self.strings.start();
+            start.as_ref().map(|start| (start.stop.clone(), start.leave.subscribe()))
+        };
+        let Some((stop, mut leave)) = strings() else { return };
         let mut durable = journal.durable();
-        tokio::select! {
-            biased;
-            failed = durable.wait_for(|durable| durable.failed) => drop(failed),
-            () = stop.unwrap_or_default().cancelled_owned() => {}
+        loop {
+            tokio::select! {
+                biased;
+                failed = durable.wait_for(|durable| durable.failed) => return drop(failed),
+                () = stop.cancelled() => return,
+                told = leave.changed() => {
+                    let force = *leave.borrow_and_update();
+                    if told.is_err() || self.leave(journal, peers, force.unwrap_or(false)).await {
+                        return;
+                    }
+                }
+            }
         }
+    }
+
+    /// As an operator asks for it; false: it is refused, and the node stays.
+    async fn leave(&self, journal: &Journal, peers: &Peers, force: bool) -> bool {
+        let held = tokio::time::timeout(HELD_WITHIN, peers.held_by_all()).await;
+        let held = held.unwrap_or_else(|_| peers.held());
+        let leaves = (held.is_enough() || force) && journal.leave().await.is_ok();
+        if leaves {
+            self.recorder.say(What::Leaves { origin: journal.origin().text() });
+        }
+        leaves
+    }
+
+    /// Whatever was published until the doors closed is held by others, too.
+    async fn last_held(&self, journal: &Journal, peers: &Peers) {
+        let held = tokio::time::timeout(HELD_WITHIN, peers.held_by_all()).await;
+        let held = held.unwrap_or_else(|_| peers.held());
+        self.recorder.say(What::Leaving {
+            node: self.host.clone(),
+            number: Number {
+                origin: journal.origin().text(),
+                sequence: journal.own_head().as_u64(),
+            },
+            lack: [held.pending, held.lacks].concat(),
+        });
     }
 }

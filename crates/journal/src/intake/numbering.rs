@@ -195,6 +195,10 @@ impl Numbering {
         }
         self.numbers_left(1)?;
         self.space.check(Use::Reserve, RECORD_OVERHEAD_BYTES as u64)?;
+        if let Some(origin) = &missed.origin {
+            // Before it moves the frontier: an origin that is known is not met any more.
+            self.meet(shared, origin);
+        }
         if missed.to_proto().encoded_len() > MISSED_BYTES_MAX {
             missed.sites.clear();
         }
@@ -257,6 +261,9 @@ impl Numbering {
             others.push(origin.clone());
         }
         self.frontier.advance(origin, Sequence::ZERO);
+        if shared.planted.is(Planted::OtherJournalUntold) {
+            return false;
+        }
         for other in &others {
             tracing::warn!(
                 former = %other, present = %origin,

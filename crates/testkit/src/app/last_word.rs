@@ -22,7 +22,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(35);
 
 /// Publishes at one node once the run is to be closed, and fences once it is quiet.
 pub async fn last_word(host: String, sites: Vec<&'static str>, stage: Stage, machine: Standstill) {
-    stage.0.unfenced.fetch_add(1, Ordering::Relaxed);
+    let _unfenced = stage.count(|phases| &phases.unfenced);
     stage.until(|phases| phases.healed.load(Ordering::Relaxed)).await;
     let healed = elapsed();
     stage.until(|phases| phases.closing.load(Ordering::Relaxed)).await;
@@ -50,7 +50,6 @@ pub async fn last_word(host: String, sites: Vec<&'static str>, stage: Stage, mac
             }
         }
     }
-    stage.0.unfenced.fetch_sub(1, Ordering::Relaxed);
 }
 
 async fn publish(
@@ -71,6 +70,12 @@ async fn publish(
     let tokens: Vec<_> = answer.results.into_iter().map(of).collect::<Option<_>>()?;
     let taken = tokens.iter().map(|(id, token)| Taken { id: id.clone(), number: number(token) });
     let (node, taken) = (node.host.clone(), taken.collect());
-    stage.recorder().say(What::Published { node, assured, taken, members: Vec::new() });
+    stage.recorder().say(What::Published {
+        node,
+        assured,
+        taken,
+        newest: None,
+        members: Vec::new(),
+    });
     Some(tokens.into_iter().map(|(_, token)| token).collect())
 }

@@ -2,7 +2,6 @@
 //! the same ids or counters, and asks a fence now and then.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use evermesh_event::FenceToken;
@@ -54,14 +53,13 @@ struct Batch {
 impl Publisher {
     /// Publishes until its time is over and everything is stored.
     pub async fn run(self, stage: Stage, machine: Standstill) {
-        stage.0.busy.fetch_add(1, Ordering::Relaxed);
+        let _busy = stage.count(|phases| &phases.busy);
         let mut node = Node::new(&self.host, &machine);
         if self.streams {
             self.stream(&stage, &mut node).await;
         } else {
             self.call(&stage, &mut node).await;
         }
-        stage.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn batch(&self, round: u64) -> Vec<v1::Event> {
@@ -152,7 +150,7 @@ impl Publisher {
         let all = taken.len() == answer.results.len();
         let members = standings(answer.members);
         let node = self.host.clone();
-        stage.recorder().say(What::Published { node, assured, taken, members });
+        stage.recorder().say(What::Published { node, assured, taken, newest: None, members });
         all && assured >= Sure::Stored
     }
 
@@ -221,18 +219,19 @@ impl Publisher {
         stage: &Stage,
         until: v1::Assurance,
         pending: &mut VecDeque<Batch>,
-        assured: &v1::PublishStreamAssured,
+        heard: &v1::PublishStreamAssured,
     ) {
         let mut taken = Vec::new();
         while let Some(batch) =
-            pending.pop_front_if(|batch| batch.last_counter <= assured.through_counter)
+            pending.pop_front_if(|batch| batch.last_counter <= heard.through_counter)
         {
             let ids = batch.events.into_iter().map(|event| event.id);
             taken.extend(ids.map(|id| Taken { id, number: None }));
         }
         if let (Some(assured), false) = (sure(until), taken.is_empty()) {
             let (node, members) = (self.host.clone(), Vec::new());
-            stage.recorder().say(What::Published { node, assured, taken, members });
+            let newest = heard.fence_token.as_ref().and_then(number);
+            stage.recorder().say(What::Published { node, assured, taken, newest, members });
         }
     }
 }

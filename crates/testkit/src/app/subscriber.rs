@@ -186,6 +186,8 @@ impl Hearing<'_> {
                 Heard::Delivery(delivery) => self.deliver(&delivery).await?,
                 Heard::Missed(missed) => self.missed(missed).await?,
                 Heard::CaughtUp(caught_up) => {
+                    let (stream, absent) = (self.stream, caught_up.absent_members.clone());
+                    self.stage.recorder().say(What::CaughtUp { stream, absent });
                     if self.waits_for.is_none() {
                         self.acknowledge(caught_up.offset).await?;
                     }

@@ -4,24 +4,31 @@
 //! since. Under a durable name the node stores, and what it was not seen to have stored may come
 //! again. Within a stream the order of sequences says it.
 
-use super::history::Begin;
+use super::disks::Disks;
+use super::history::{Begin, Exchange};
 use super::listener::{Listener, Opened, Stream};
 use super::nodes::Nodes;
 use super::{Findings, Verdict};
 
+/// What a disk may not know any more where somebody was.
+pub(super) const LOSES_PLACES: [Exchange; 4] =
+    [Exchange::Restored, Exchange::Emptied, Exchange::Flipped, Exchange::FlippedState];
+
 /// Judges one subscriber.
-pub(super) fn judge(listener: &Listener, nodes: &Nodes, found: &mut Findings) {
+pub(super) fn judge(listener: &Listener, nodes: &Nodes, disks: &Disks, found: &mut Findings) {
     for (place, stream) in listener.streams.iter().enumerate() {
         let Some(opened) = &stream.opened else { continue };
         let stored = match &stream.from {
             Begin::Token { journal, start, offset } if *journal == opened.journal => {
                 // What its node lost in a crash of that start may come again.
                 let kept = *start == opened.start || nodes.closed(&stream.node, start);
-                kept.then_some(*offset)
+                let began = nodes.began(&stream.node, start);
+                let lost = disks.changed(&stream.node, began, opened.at, &LOSES_PLACES);
+                (kept && !lost).then_some(*offset)
             }
             Begin::Name(name) => {
                 let earlier = listener.streams.get(..place).unwrap_or_default();
-                stored_name(name, earlier, stream, opened, nodes)
+                stored_name(name, earlier, stream, opened, (nodes, disks))
             }
             _ => None,
         };
@@ -43,7 +50,7 @@ pub(super) fn stored_name(
     earlier: &[Stream],
     stream: &Stream,
     opened: &Opened,
-    nodes: &Nodes,
+    (nodes, disks): (&Nodes, &Disks),
 ) -> Option<u64> {
     let same = earlier.iter().filter(|before| {
         before.node == stream.node && matches!(&before.from, Begin::Name(n) if n == name)
@@ -51,6 +58,9 @@ pub(super) fn stored_name(
     let of_journal = same.filter_map(|before| {
         let at = before.opened.as_ref().filter(|at| at.journal == opened.journal)?;
         let stored = before.confirmed.iter().filter(|(confirmed, _)| {
+            !disks.changed(&stream.node, *confirmed, opened.at, &LOSES_PLACES)
+        });
+        let stored = stored.filter(|(confirmed, _)| {
             at.start == opened.start || nodes.stored(&stream.node, &at.start, *confirmed)
         });
         stored.map(|(_, through)| *through).max()

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::disks::Disks;
+use super::duplicated::LOSES_PLACES;
 use super::history::{Line, Member, Number, Sure, What};
 use super::ledger::{Ledger, node_of};
-use super::listener::{Heard, Listener};
+use super::listener::{Heard, Listener, Told};
 use super::{Findings, Verdict};
 
 /// For each origin and site: the sequences that were said to be applied, with the first time at
@@ -13,7 +15,13 @@ use super::{Findings, Verdict};
 type Claims = HashMap<(String, String), BTreeMap<u64, u64>>;
 
 /// Judges all subscribers.
-pub(super) fn judge(lines: &[Line], ledger: &Ledger, listeners: &[Listener], found: &mut Findings) {
+pub(super) fn judge(
+    lines: &[Line],
+    ledger: &Ledger,
+    disks: &Disks,
+    listeners: &[Listener],
+    found: &mut Findings,
+) {
     let claims = claims(lines, ledger, found);
     for listener in listeners {
         for heard in &listener.heard {
@@ -21,8 +29,13 @@ pub(super) fn judge(lines: &[Line], ledger: &Ledger, listeners: &[Listener], fou
             let of = claims.get(&key).into_iter();
             let said = of.flat_map(|of| of.range(heard.number.sequence..)).next();
             let Some((_, said)) = said else { continue };
+            // What was said of an event with this number before there was this one.
+            let begun = ledger.by_id.get(&heard.event.id).map(|entry| entry.begun);
+            if begun > Some(*said) && disks.is_contested(&heard.number, heard.at) {
+                continue;
+            }
             let applied = applied(listener, heard);
-            if dropped(listener, heard, ledger) {
+            if dropped(listener, heard, ledger) || comes_anew(listener, heard, ledger, disks) {
                 continue;
             }
             if let Some((from, until)) = trusted(listener, heard, *said, applied) {
@@ -104,6 +117,20 @@ fn dropped(listener: &Listener, heard: &Heard, ledger: &Ledger) -> bool {
         let everything = told.scope.origin.is_none() && told.scope.through == 0;
         everything && entry.begun <= told.at && told.stream != heard.stream
     })
+}
+
+/// It is from before the subscriber's cache began, or dropped everything, and comes from others to a
+/// node whose disk did not know it any more.
+fn comes_anew(listener: &Listener, heard: &Heard, ledger: &Ledger, disks: &Disks) -> bool {
+    let Some(entry) = ledger.by_id.get(&heard.event.id) else { return false };
+    let Some(stream) = listener.streams.get(heard.stream) else { return false };
+    let everything = |told: &&Told| told.scope.origin.is_none() && told.scope.through == 0;
+    let told = listener.told.iter().filter(|told| told.order < heard.order).filter(everything);
+    let began = listener.began().map(|(at, _)| at);
+    let emptied = told.map(|told| told.at).chain(began).max().unwrap_or_default();
+    let node = &stream.node;
+    let knew = disks.joined(node) <= entry.begun;
+    entry.begun <= emptied && (!knew || disks.changed(node, 0, heard.at, &LOSES_PLACES))
 }
 
 /// A time in which it trusted its cache though it had not applied what was said to be.

@@ -3,7 +3,7 @@
 //! Times are the run's, not a party's own clock: the checker stands outside. Where a party acts by
 //! its own clock, it records what that means in the run's time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,41 @@ pub enum End {
     PowerLoss,
     /// Its disk refused, and it ended by itself.
     DiskFailed,
+    /// It noticed that its journal was restored from a copy, and goes on under a new id.
+    Renewed,
+}
+
+/// Why a disk is another one than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exchange {
+    /// A copy of an earlier moment was put back.
+    Restored,
+    /// It is empty.
+    Emptied,
+    /// A bit in a segment is another one.
+    Flipped,
+    /// A bit in the state database is another one.
+    FlippedState,
+    /// It is the same, and the node has another name.
+    Renamed,
+    /// Its node never comes back.
+    Gone,
+}
+
+/// What a disk that was exchanged leaves of an origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remains {
+    /// Through where the disk that is there now lacks nothing of it, or knows what it lacks.
+    pub through: u64,
+    /// Nodes whose disks bear witness that there was more.
+    pub witnesses: BTreeSet<String>,
+    /// Through where some other disk has it.
+    #[serde(default)]
+    pub elsewhere: u64,
+    /// Its starts that this disk knows, with the end of each; none: they are not told apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub starts: BTreeMap<String, u64>,
 }
 
 /// What happened.
@@ -144,6 +179,9 @@ pub enum What {
         assured: Sure,
         /// Those that were taken.
         taken: Vec<Taken>,
+        /// The number of the newest of them, where not all are named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        newest: Option<Number>,
         /// Who was counted.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         members: Vec<Member>,
@@ -255,10 +293,16 @@ pub enum What {
     Started {
         /// Which.
         node: String,
+        /// Its name, where that is another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        called: Option<String>,
         /// Its journal.
         journal: String,
         /// Its start.
         start: String,
+        /// Which start of its disk that is.
+        #[serde(default)]
+        epoch: u32,
         /// How long a ping makes a member count there, in milliseconds.
         lease: u64,
         /// Its journal may be so full that ids are forced out before their time: the next start
@@ -272,6 +316,47 @@ pub enum What {
         node: String,
         /// How.
         how: End,
+    },
+    /// A node leaves the mesh for good.
+    Leaving {
+        /// Which.
+        node: String,
+        /// What it numbered last.
+        number: Number,
+        /// Who does not have everything of it.
+        lack: Vec<String>,
+    },
+    /// That a node leaves is on its disk: under this origin nothing is numbered in another start.
+    Leaves {
+        /// Its origin.
+        origin: String,
+    },
+    /// An operator lets the mesh forget a member.
+    Forgotten {
+        /// Its name.
+        name: String,
+    },
+    /// A node is gone for good, and its applications end with it: nobody tries any more to publish
+    /// there.
+    Gone {
+        /// Which.
+        node: String,
+    },
+    /// A subscriber heard everything that there was when its stream began.
+    CaughtUp {
+        /// On which stream.
+        stream: u32,
+        /// Who did not say what it has.
+        absent: Vec<String>,
+    },
+    /// The disk of a node that is down is another one than before.
+    Exchanged {
+        /// Which node.
+        node: String,
+        /// Why.
+        by: Exchange,
+        /// For each origin that this node ever numbered under, what that means.
+        origins: BTreeMap<String, Remains>,
     },
     /// What a node holds of an origin at this moment.
     Holds {

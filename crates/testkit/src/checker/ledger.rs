@@ -1,8 +1,9 @@
 //! What was published: each event with its numbers, and what its publisher was assured of.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
-use super::history::{Event, Line, Member, Number, Sure, Taken, What};
+use super::disks::Disks;
+use super::history::{Event, Exchange, Line, Member, Number, Sure, Taken, What};
 use super::nodes::Nodes;
 use super::{Findings, Verdict};
 
@@ -18,9 +19,13 @@ pub(super) struct Entry {
     must: bool,
     /// It was assured STORED or more, under this number if anybody knows it.
     pub(super) assured: bool,
+    /// When that was said first.
+    pub(super) assured_at: u64,
     pub(super) number: Option<Number>,
-    /// All its numbers that were ever seen.
-    numbers: BTreeSet<Number>,
+    /// Where nobody knows its number: one that is not below it.
+    at_most: Option<Number>,
+    /// All its numbers that were ever seen, and since when.
+    numbers: BTreeMap<Number, u64>,
 }
 
 /// All events.
@@ -31,25 +36,32 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn read(lines: &[Line], nodes: &Nodes, found: &mut Findings) -> Self {
+    pub(super) fn read(lines: &[Line], nodes: &Nodes, disks: &Disks, found: &mut Findings) -> Self {
         let mut ledger = Self::default();
         for (order, line) in lines.iter().enumerate() {
             match &line.what {
                 What::Publishing { node, events, must } => {
                     events.iter().for_each(|event| ledger.hand_in(node, event, *must, line.at));
                 }
-                What::Published { node, assured, taken, members } => {
-                    let forgot = nodes.forgot_before(node, line.at);
+                What::Published { node, assured, taken, newest, members } => {
+                    let flips = [Exchange::Flipped, Exchange::FlippedState];
+                    let forgot = nodes.forgot_before(node, line.at)
+                        || disks.changed(node, 0, line.at, &flips);
                     for taken in taken {
-                        ledger.answered(taken, *assured, forgot, found);
+                        ledger.answered(taken, *assured, line.at, (forgot, disks), found);
+                        let Some(entry) = ledger.by_id.get_mut(&taken.id) else { continue };
+                        if entry.assured_at == line.at {
+                            entry.at_most.clone_from(newest);
+                        }
                         if let Some(number) = &taken.number {
+                            let when = (entry.begun, line.at);
                             let rest = lines.get(order..).unwrap_or_default();
-                            overstated(number, members, line.at, rest, found);
+                            overstated(number, members, (when, rest), disks, found);
                         }
                     }
                 }
                 What::Heard { number, event, .. } => {
-                    ledger.heard(number, event, line.at, nodes, found);
+                    ledger.heard(number, event, line.at, (nodes, disks), found);
                 }
                 _ => {}
             }
@@ -66,14 +78,23 @@ impl Ledger {
             begun: at,
             must,
             assured: false,
+            assured_at: 0,
             number: None,
-            numbers: BTreeSet::new(),
+            at_most: None,
+            numbers: BTreeMap::new(),
         });
     }
 
-    fn answered(&mut self, taken: &Taken, assured: Sure, forgot: bool, found: &mut Findings) {
+    fn answered(
+        &mut self,
+        taken: &Taken,
+        assured: Sure,
+        at: u64,
+        (forgot, disks): (bool, &Disks),
+        found: &mut Findings,
+    ) {
         if let Some(number) = &taken.number {
-            self.number(number, &taken.id, found);
+            self.number(number, &taken.id, (at, disks), found);
         }
         let Some(entry) = self.by_id.get_mut(&taken.id) else {
             found.fault(Verdict::Phantom, format!("{} was taken and never handed in", taken.id));
@@ -82,10 +103,15 @@ impl Ledger {
         if assured < Sure::Stored {
             return;
         }
-        entry.assured = true;
+        if !std::mem::replace(&mut entry.assured, true) {
+            entry.assured_at = at;
+        }
         match (&entry.number, &taken.number) {
             (Some(first), Some(second))
-                if first.origin == second.origin && first != second && !forgot =>
+                if first.origin == second.origin
+                    && first != second
+                    && !forgot
+                    && !disks.is_contested(first, at) =>
             {
                 let text = format!("{} was assured as {first:?} and as {second:?}", taken.id);
                 found.fault(Verdict::Renumbered, text);
@@ -100,10 +126,10 @@ impl Ledger {
         number: &Number,
         event: &Event,
         at: u64,
-        nodes: &Nodes,
+        (nodes, disks): (&Nodes, &Disks),
         found: &mut Findings,
     ) {
-        self.number(number, &event.id, found);
+        self.number(number, &event.id, (at, disks), found);
         let Some(entry) = self.by_id.get_mut(&event.id) else {
             found.fault(Verdict::Phantom, format!("{event:?} was heard, and nobody published it"));
             return;
@@ -112,25 +138,38 @@ impl Ledger {
             let text = format!("{event:?} was heard, and published was {:?}", entry.event);
             found.fault(Verdict::Phantom, text);
         }
-        if !entry.numbers.insert(number.clone()) {
+        if entry.numbers.insert(number.clone(), at).is_some() {
             return;
         }
-        let node = node_of(&number.origin);
-        let others = entry.numbers.iter().filter(|other| other.origin == number.origin);
-        let twice = others.count() > 1 && !nodes.crashed_before(node, at);
+        let node = disks.host_of(&number.origin);
+        let others = entry.numbers.keys().filter(|other| !disks.is_contested(other, at));
+        let others = others.filter(|other| other.origin == number.origin);
+        let twice =
+            others.filter(|other| *other != number).count() > 0 && !nodes.crashed_before(node, at);
         // What was assured keeps its number over a crash.
         let assured = entry.number.as_ref().filter(|assured| {
-            assured.origin == number.origin && assured.sequence < number.sequence
+            assured.origin == number.origin
+                && assured.sequence < number.sequence
+                && !disks.is_contested(assured, at)
         });
-        if (twice || assured.is_some()) && !nodes.forgot_before(node, at) {
+        // What is damaged may have been what told that it was taken before.
+        let flips = [Exchange::Flipped, Exchange::FlippedState];
+        let forgot = nodes.forgot_before(node, at) || disks.changed(node, 0, at, &flips);
+        if (twice || assured.is_some()) && !forgot {
             let text = format!("{} was heard at {at} as {:?}", event.id, entry.numbers);
             found.fault(Verdict::Renumbered, text);
         }
     }
 
-    fn number(&mut self, number: &Number, id: &str, found: &mut Findings) {
+    fn number(
+        &mut self,
+        number: &Number,
+        id: &str,
+        (at, disks): (u64, &Disks),
+        found: &mut Findings,
+    ) {
         let first = self.by_number.entry(number.clone()).or_insert_with(|| id.to_owned());
-        if first != id {
+        if first != id && !disks.is_contested(number, at) {
             let text = format!("{number:?} is both {first} and {id}");
             found.fault(Verdict::Reused, text);
         }
@@ -140,17 +179,34 @@ impl Ledger {
     fn fill_numbers(&mut self) {
         for entry in self.by_id.values_mut() {
             if entry.number.is_none() {
-                entry.number = entry.numbers.last().cloned();
+                // Where it had several, a new journal began meanwhile.
+                let newest = entry.numbers.iter().max_by_key(|(_, since)| **since);
+                entry.number = newest.map(|(number, _)| number.clone());
             }
         }
     }
 
     /// What its publisher would have tried until it was stored, and is not.
-    pub(super) fn unfinished(&self, found: &mut Findings) {
-        for (id, entry) in self.by_id.iter().filter(|(_, entry)| entry.must && !entry.assured) {
+    pub(super) fn unfinished(&self, disks: &Disks, found: &mut Findings) {
+        let tried = |entry: &Entry| entry.must && !disks.is_gone(&entry.node);
+        let unfinished = self.by_id.iter().filter(|(_, entry)| tried(entry) && !entry.assured);
+        for (id, entry) in unfinished {
             let text = format!("{id}, handed in at {}, was never stored", entry.begun);
             found.fault(Verdict::NotLive, text);
         }
+    }
+}
+
+impl Entry {
+    /// One of its numbers lies above another.
+    pub(super) fn has_above(&self, number: &Number) -> bool {
+        let mut all = self.numbers.keys().chain(&self.number);
+        all.any(|own| own.origin == number.origin && own.sequence > number.sequence)
+    }
+
+    /// Its number, or one that is not below it.
+    pub(super) fn at_most(&self) -> Option<&Number> {
+        self.number.as_ref().or(self.at_most.as_ref())
     }
 }
 
@@ -160,16 +216,29 @@ pub(super) fn node_of(origin: &str) -> &str {
 }
 
 /// Who was named as having it on its disk must have it there.
-fn overstated(number: &Number, members: &[Member], at: u64, rest: &[Line], found: &mut Findings) {
+fn overstated(
+    number: &Number,
+    members: &[Member],
+    ((begun, at), rest): ((u64, u64), &[Line]),
+    disks: &Disks,
+    found: &mut Findings,
+) {
     for member in members.iter().filter(|m| m.standing == "stored" || m.standing == "applied") {
+        let host = disks.host_of(&member.node);
+        if disks.changed(host, begun, at, &super::duplicated::LOSES_PLACES) {
+            // It had it, on a disk that is gone; nobody can know that yet.
+            continue;
+        }
         let holds = rest.iter().find_map(|line| match &line.what {
             What::Holds { node, origin, durable, .. }
-                if *node == member.node && *origin == number.origin =>
+                if node == host && *origin == number.origin =>
             {
-                Some(*durable)
+                Some(Some(*durable))
             }
+            What::Exchanged { node, .. } if node == host => Some(None),
             _ => None,
         });
+        let holds = holds.flatten();
         if let Some(durable) = holds.filter(|durable| *durable < number.sequence) {
             let text = format!(
                 "at {at}, {} was said to have {number:?}, and has {durable} on its disk",

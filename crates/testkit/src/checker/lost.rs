@@ -3,17 +3,28 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::disks::Disks;
+use super::duplicated::LOSES_PLACES;
 use super::history::{Begin, Number};
 use super::ledger::{Entry, Ledger, node_of};
 use super::listener::{Listener, Told};
 use super::{Findings, Verdict};
 
 /// Judges one subscriber.
-pub(super) fn judge(listener: &Listener, ledger: &Ledger, quiet: bool, found: &mut Findings) {
+pub(super) fn judge(
+    listener: &Listener,
+    ledger: &Ledger,
+    disks: &Disks,
+    quiet: bool,
+    found: &mut Findings,
+) {
     let Some((began, from)) = listener.began() else { return };
-    let reach = Reach::of(listener);
+    let reach = Reach::of(listener, disks);
     for (id, entry) in &ledger.by_id {
         if !entry.assured || !listener.wants(&entry.event) || listener.first.contains_key(id) {
+            continue;
+        }
+        if listener.closed.is_some_and(|closed| closed <= entry.begun) {
             continue;
         }
         let passed = entry.number.as_ref().is_some_and(|number| reach.heard_above(number));
@@ -26,6 +37,13 @@ pub(super) fn judge(listener: &Listener, ledger: &Ledger, quiet: bool, found: &m
             continue;
         }
         if superseded(listener, entry, ledger, &reach) {
+            continue;
+        }
+        let number = entry.at_most();
+        let past = |number| entry.begun <= began && disks.is_past(number, entry.assured_at, began);
+        let void = |number| disks.is_void(number, entry.assured_at) || past(number);
+        if number.is_some_and(void) {
+            found.counts.void += 1;
             continue;
         }
         let subscription = listener.subscription;
@@ -42,25 +60,32 @@ pub(super) fn judge(listener: &Listener, ledger: &Ledger, quiet: bool, found: &m
 }
 
 /// What was heard of each origin: sequence, and in which order.
-struct Reach<'a>(HashMap<&'a str, BTreeSet<(u64, usize)>>);
+struct Reach<'a> {
+    heard: HashMap<&'a str, BTreeSet<(u64, usize)>>,
+    disks: &'a Disks,
+    /// A node of this subscriber once had a disk that did not know where it was.
+    anew: bool,
+}
 
 impl<'a> Reach<'a> {
-    fn of(listener: &'a Listener) -> Self {
+    fn of(listener: &'a Listener, disks: &'a Disks) -> Self {
         let mut reach = HashMap::<_, BTreeSet<_>>::new();
         for heard in &listener.heard {
             let of = reach.entry(heard.number.origin.as_str()).or_default();
             of.insert((heard.number.sequence, heard.order));
         }
-        Self(reach)
+        let mut streams = listener.streams.iter();
+        let anew = streams.any(|at| disks.changed(&at.node, 0, u64::MAX, &LOSES_PLACES));
+        Self { heard: reach, disks, anew }
     }
 
     fn above(&self, number: &Number) -> impl Iterator<Item = usize> {
-        let of = self.0.get(number.origin.as_str()).into_iter();
+        let of = self.heard.get(number.origin.as_str()).into_iter();
         of.flat_map(|of| of.range((number.sequence + 1, 0)..)).map(|(_, order)| *order)
     }
 
     fn below(&self, number: &Number) -> impl Iterator<Item = usize> {
-        let of = self.0.get(number.origin.as_str()).into_iter();
+        let of = self.heard.get(number.origin.as_str()).into_iter();
         of.flat_map(|of| of.range(..(number.sequence, 0))).map(|(_, order)| *order)
     }
 
@@ -84,17 +109,35 @@ fn covers(told: &Told, entry: &Entry, reach: &Reach<'_>) -> bool {
         let of = scope.origin.as_ref().is_none_or(|origin| node_of(origin) == entry.node);
         return of && entry.begun <= told.at;
     };
+    if by_name(told) {
+        let of = scope.origin.as_ref().is_some_and(|of| node_of(of) == node_of(&number.origin));
+        return of && entry.begun <= told.at && in_time(told, number, reach);
+    }
     if scope.origin.as_ref().is_some_and(|origin| *origin != number.origin) {
         return false;
     }
     let in_range = if (scope.from, scope.through) == (0, 0) {
         // Everything so far: not what came after it was told, nor what lies behind something that
         // was heard after it.
-        entry.begun <= told.at && !reach.below(number).any(|order| order > told.order)
+        // A disk that did not know where the subscriber was lets it begin before that again.
+        let behind = || reach.below(number).any(|order| order > told.order);
+        entry.begun <= told.at && (reach.anew || !behind())
     } else {
         (scope.from..=scope.through).contains(&number.sequence)
     };
-    in_range && !reach.above(number).any(|order| order < told.order)
+    in_range && in_time(told, number, reach)
+}
+
+/// It came before anything later. That a node runs on a copy may be noticed only after something of
+/// it was heard.
+fn in_time(told: &Told, number: &Number, reach: &Reach<'_>) -> bool {
+    let late = || reach.disks.is_contested(number, told.at);
+    !reach.above(number).any(|order| order < told.order) || late()
+}
+
+/// It concerns everything that a node ever numbered, under whatever journal id.
+fn by_name(told: &Told) -> bool {
+    matches!(told.scope.cause.as_str(), "forgotten" | "rolled_back")
 }
 
 /// Whether a newer one of the same key came instead, or was missed instead. Where nobody saw its
@@ -107,9 +150,7 @@ fn superseded(listener: &Listener, entry: &Entry, ledger: &Ledger, reach: &Reach
             && newer.event.source == entry.event.source
             && newer.node == entry.node;
         let later = match (&entry.number, &newer.number) {
-            (Some(number), Some(newer)) => {
-                newer.origin == number.origin && newer.sequence > number.sequence
-            }
+            (Some(number), Some(_)) => newer.has_above(number),
             _ => newer.begun >= entry.begun && newer.event.id != entry.event.id,
         };
         let there = || {

@@ -3,8 +3,9 @@
 
 use std::collections::HashSet;
 
-use super::duplicated::stored_name;
-use super::history::{Begin, Line, What};
+use super::disks::Disks;
+use super::duplicated::{LOSES_PLACES, stored_name};
+use super::history::{Begin, Exchange, Line, Number, What};
 use super::listener::{Listener, Told};
 use super::nodes::Nodes;
 use super::{Findings, Verdict};
@@ -13,9 +14,14 @@ use super::{Findings, Verdict};
 const ATTEMPTS: usize = 5;
 
 /// Judges one subscriber.
-pub(super) fn judge(listener: &Listener, nodes: &Nodes, lines: &[Line], found: &mut Findings) {
+pub(super) fn judge(
+    listener: &Listener,
+    (nodes, disks): (&Nodes, &Disks),
+    lines: &[Line],
+    found: &mut Findings,
+) {
     for told in &listener.told {
-        if let Some(why) = needless(listener, told, nodes, lines) {
+        if let Some(why) = needless(listener, told, (nodes, disks), lines) {
             let text = format!(
                 "subscriber {} was told at {} of {:?}, though {why}",
                 listener.subscription, told.at, told.scope
@@ -25,19 +31,26 @@ pub(super) fn judge(listener: &Listener, nodes: &Nodes, lines: &[Line], found: &
     }
 }
 
-fn needless(listener: &Listener, told: &Told, nodes: &Nodes, lines: &[Line]) -> Option<String> {
+fn needless(
+    listener: &Listener,
+    told: &Told,
+    (nodes, disks): (&Nodes, &Disks),
+    lines: &[Line],
+) -> Option<String> {
     let stream = listener.streams.get(told.stream)?;
     let opened = stream.opened.as_ref()?;
     match (told.scope.cause.as_str(), &stream.from) {
         ("unknown_token", Begin::Token { journal, start, .. }) => {
             let mut starts = nodes.starts(&stream.node).iter();
             let known = starts.any(|known| known.journal == *journal && known.start == *start);
+            let began = nodes.began(&stream.node, start);
+            let known = known && !disks.changed(&stream.node, began, opened.at, &LOSES_PLACES);
             (known && opened.journal == *journal).then(|| "its node knew that start".to_owned())
         }
         ("unknown_name", Begin::Name(name)) => {
             let place = listener.streams.iter().position(|s| s.number == stream.number)?;
             let earlier = listener.streams.get(..place)?;
-            let stored = stored_name(name, earlier, stream, opened, nodes);
+            let stored = stored_name(name, earlier, stream, opened, (nodes, disks));
             stored.map(|through| format!("{name} had acknowledged {through} there"))
         }
         ("dead_letter", _) => {
@@ -48,11 +61,51 @@ fn needless(listener: &Listener, told: &Told, nodes: &Nodes, lines: &[Line]) -> 
             (!before && times < ATTEMPTS).then(|| format!("it was rejected {times} times"))
         }
         ("unknown_token" | "unknown_name", _) => Some("it began otherwise".to_owned()),
+        ("hole", _) if is_contested(told, disks) => None,
         ("hole", _) => held(told, lines, None),
+        ("forgotten", _) => {
+            let origin = told.scope.origin.as_deref().unwrap_or_default();
+            let lost = disks.changed(disks.host_of(origin), 0, told.at, &LOSES_PLACES);
+            let last = disks.last_of(origin);
+            let reached = last.and_then(|last| reached(told, lines, &stream.node, last));
+            match reached {
+                _ if lost || disks.was_forgotten(origin, told.at) => None,
+                Some(through) => Some(format!("its last word is here: {through}")),
+                None => (last.is_none() && !disks.has_ended(origin))
+                    .then(|| format!("{origin} was never anywhere else")),
+            }
+        }
+        ("rolled_back", _) => {
+            let lost = disks.changed(&stream.node, 0, told.at, &LOSES_PLACES);
+            (!lost).then(|| "its disk was never another".to_owned())
+        }
+        ("damaged", _) => {
+            let flips = [Exchange::Flipped, Exchange::FlippedState];
+            (!disks.changed_anywhere(told.at, &flips)).then(|| "no disk was damaged".to_owned())
+        }
         // What a node cut it cannot deliver in its place any more, whoever else holds it.
         ("retention", _) => held(told, lines, Some(&stream.node)),
         _ => None,
     }
+}
+
+/// Through where a node had an origin when it was told, if it had everything through a sequence.
+fn reached(told: &Told, lines: &[Line], host: &str, last: u64) -> Option<u64> {
+    let origin = told.scope.origin.as_ref()?;
+    let after = lines.get(told.order..).unwrap_or_default().iter();
+    let mut after = after.take_while(|line| line.at <= told.at + 20);
+    after.find_map(|line| match &line.what {
+        What::Holds { node, origin: of, through, .. } if node == host && of == origin => {
+            (*through >= last).then_some(*through)
+        }
+        _ => None,
+    })
+}
+
+/// Whether two events may have the numbers that are named.
+fn is_contested(told: &Told, disks: &Disks) -> bool {
+    let origin = told.scope.origin.clone().unwrap_or_default();
+    disks.is_contested(&Number { origin, sequence: told.scope.through }, told.at)
 }
 
 /// Who still holds all of a range, of those that were looked at when it was told; `only`: this one.

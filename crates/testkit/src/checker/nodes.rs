@@ -24,7 +24,7 @@ impl Nodes {
         let mut nodes = Self::default();
         for line in lines {
             match &line.what {
-                What::Started { node, journal, start, lease, forgets_ids } => {
+                What::Started { node, journal, start, lease, forgets_ids, .. } => {
                     let (journal, start, began) = (journal.clone(), start.clone(), line.at);
                     let (lease, forgets_ids) = (*lease, *forgets_ids);
                     let start = Start { journal, start, ended: None, began, lease, forgets_ids };
@@ -44,6 +44,12 @@ impl Nodes {
 
     pub(super) fn starts(&self, node: &str) -> &[Start] {
         self.0.get(node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// When a start of this node began.
+    pub(super) fn began(&self, node: &str, start: &str) -> u64 {
+        let known = self.starts(node).iter().find(|known| known.start == start);
+        known.map_or(0, |known| known.began)
     }
 
     /// Whether a start of this node ended without closing its journal before a time.

@@ -44,8 +44,8 @@ impl Run {
 
     fn started(&mut self, start: &str) -> &mut Self {
         let (node, journal, start) = ("web-1".into(), "j1".into(), start.into());
-        let forgets_ids = false;
-        self.say(What::Started { node, journal, start, lease: 1000, forgets_ids })
+        let (forgets_ids, called) = (false, None);
+        self.say(What::Started { node, called, journal, start, epoch: 1, lease: 1000, forgets_ids })
     }
 
     fn open(&mut self, subscription: u32, stream: u32, from: Begin, offset: u64) -> &mut Self {
@@ -73,7 +73,7 @@ impl Run {
     ) -> &mut Self {
         let taken = vec![Taken { id: id.to_owned(), number: Some(number(sequence)) }];
         let node = "web-1".to_owned();
-        self.say(What::Published { node, assured, taken, members: named(members) })
+        self.say(What::Published { node, assured, taken, newest: None, members: named(members) })
     }
 
     fn fence(&mut self, sequence: u64, done: bool, due: bool) -> &mut Self {

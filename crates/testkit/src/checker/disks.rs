@@ -1,0 +1,183 @@
+//! Disks that were exchanged: which events that took away, and whether another disk bears witness to
+//! it. What no other disk bears witness to nobody can notice, and it is not judged; everything else
+//! is lost, unless a missed of its origin's name was told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::history::{Exchange, Line, Number, Remains, What};
+use super::ledger::node_of;
+
+/// Another disk, or the same that is not what was written.
+#[derive(Clone, Debug)]
+struct Change {
+    at: u64,
+    by: Exchange,
+    origins: BTreeMap<String, Remains>,
+}
+
+/// A start, as far as it tells whose numbers are whose.
+#[derive(Clone, Debug)]
+struct Began {
+    at: u64,
+    start: String,
+    origin: String,
+    epoch: u32,
+}
+
+/// All of them, by host.
+#[derive(Debug, Default)]
+pub(super) struct Disks {
+    changes: BTreeMap<String, Vec<Change>>,
+    began: Vec<Began>,
+    /// The host of each name that is another.
+    hosts: BTreeMap<String, String>,
+    /// When which member was forgotten, by name.
+    forgotten: Vec<(u64, String)>,
+    /// When each host was gone for good.
+    gone: BTreeMap<String, u64>,
+    /// What nodes that left in order numbered last.
+    last: Vec<Number>,
+    /// Origins that ended for good, said or not.
+    ended: BTreeSet<String>,
+    healed: u64,
+}
+
+/// The epoch is in the high bits of a sequence.
+const COUNTER_BITS: u32 = 40;
+
+impl Disks {
+    pub(super) fn read(lines: &[Line]) -> Self {
+        let mut disks = Self::default();
+        for line in lines {
+            match &line.what {
+                What::Started { node, called, journal, start, epoch, .. } => {
+                    let name = called.as_ref().unwrap_or(node);
+                    disks.hosts.insert(name.clone(), node.clone());
+                    let (origin, start) = (format!("{name}/{journal}"), start.clone());
+                    disks.began.push(Began { at: line.at, start, origin, epoch: *epoch });
+                }
+                What::Exchanged { node, by, origins } => {
+                    let change = Change { at: line.at, by: *by, origins: origins.clone() };
+                    disks.changes.entry(node.clone()).or_default().push(change);
+                }
+                What::Forgotten { name } => disks.forgotten.push((line.at, name.clone())),
+                What::Gone { node } => drop(disks.gone.insert(node.clone(), line.at)),
+                What::Leaving { number, .. } => disks.last.push(number.clone()),
+                What::Leaves { origin } => drop(disks.ended.insert(origin.clone())),
+                What::Healed => disks.healed = line.at,
+                _ => {}
+            }
+        }
+        disks
+    }
+
+    /// The host of the node of an origin.
+    pub(super) fn host_of<'a>(&'a self, origin: &'a str) -> &'a str {
+        let name = node_of(origin);
+        self.hosts.get(name).map_or(name, String::as_str)
+    }
+
+    fn changes(&self, host: &str) -> &[Change] {
+        self.changes.get(host).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether something like this was done to the disk of a host between two times.
+    pub(super) fn changed(&self, host: &str, from: u64, until: u64, by: &[Exchange]) -> bool {
+        let within = |change: &Change| change.at >= from && change.at <= until;
+        self.changes(host).iter().any(|change| within(change) && by.contains(&change.by))
+    }
+
+    /// The same of any host.
+    pub(super) fn changed_anywhere(&self, until: u64, by: &[Exchange]) -> bool {
+        self.changes.keys().any(|host| self.changed(host, 0, until, by))
+    }
+
+    /// When a member was forgotten or gone, and everybody must know it a while later.
+    pub(super) fn gone(&self, name: &str) -> Option<u64> {
+        let forgotten = self.forgotten.iter().rfind(|(_, of)| of == name).map(|(at, _)| *at);
+        let gone = self.gone.get(self.host_of(name)).copied();
+        forgotten.or(gone).map(|at| at.max(self.healed))
+    }
+
+    /// When a host's node began first.
+    pub(super) fn joined(&self, host: &str) -> u64 {
+        let of = |began: &&Began| self.host_of(&began.origin) == host;
+        self.began.iter().find(of).map_or(0, |began| began.at)
+    }
+
+    /// Nobody publishes on this host any more.
+    pub(super) fn is_gone(&self, host: &str) -> bool {
+        self.gone.contains_key(host)
+    }
+
+    pub(super) fn was_forgotten(&self, origin: &str, until: u64) -> bool {
+        self.forgotten.iter().any(|(at, name)| *at <= until && name == node_of(origin))
+    }
+
+    /// Under this origin nothing is numbered any more.
+    pub(super) fn has_ended(&self, origin: &str) -> bool {
+        self.ended.contains(origin)
+    }
+
+    /// What a node that left in order numbered last under an origin.
+    pub(super) fn last_of(&self, origin: &str) -> Option<u64> {
+        let last = self.last.iter().rfind(|last| last.origin == origin);
+        last.map(|last| last.sequence)
+    }
+
+    /// An event went with a disk, nobody else had it, and all that was over at a time.
+    pub(super) fn is_past(&self, number: &Number, assured: u64, at: u64) -> bool {
+        let Some((change, began)) = self.last_change(number, assured) else { return false };
+        let elsewhere = change.origins.get(&number.origin).map_or(0, |remains| remains.elsewhere);
+        change.at <= at && elsewhere < number.sequence && !Self::is_there(change, number, began)
+    }
+
+    /// Two events may have this number: a copy that did not have it was put back before.
+    pub(super) fn is_contested(&self, number: &Number, at: u64) -> bool {
+        self.changes(self.host_of(&number.origin)).iter().any(|change| {
+            change.at <= at
+                && change.by != Exchange::Renamed
+                && change.origins.get(&number.origin).is_some_and(|of| of.through < number.sequence)
+        })
+    }
+
+    /// An event that was assured at a time is on no disk that its node has now, and no other disk
+    /// shows that it was: judged at the last exchange, by what stands on the others ever since.
+    pub(super) fn is_void(&self, number: &Number, assured: u64) -> bool {
+        let Some((change, began)) = self.last_change(number, assured) else { return false };
+        if Self::is_there(change, number, began) {
+            return false;
+        }
+        let forgot =
+            [Exchange::Restored, Exchange::Emptied, Exchange::FlippedState, Exchange::Gone];
+        let knows = |witness: &String| !self.changed(witness, change.at, u64::MAX, &forgot);
+        let remains = change.origins.get(&number.origin);
+        !remains.is_some_and(|remains| remains.witnesses.iter().any(knows))
+    }
+
+    /// The last exchange after the start that numbered an event.
+    fn last_change(&self, number: &Number, assured: u64) -> Option<(&Change, &Began)> {
+        let began = self.began(number, assured)?;
+        let host = self.host_of(&number.origin);
+        let last = self.changes(host).iter().rfind(|change| change.at >= began.at)?;
+        Some((last, began))
+    }
+
+    /// The disk that is there after an exchange has it, or its node knows that it does not.
+    fn is_there(change: &Change, number: &Number, began: &Began) -> bool {
+        let Some(remains) = change.origins.get(&number.origin) else { return true };
+        if change.by != Exchange::Restored || remains.starts.is_empty() {
+            return remains.through >= number.sequence;
+        }
+        // Of two starts with one epoch a copy has only one, and that perhaps not to its end.
+        remains.starts.get(&began.start).is_some_and(|end| *end >= number.sequence)
+    }
+
+    /// The start that numbered what was assured at a time.
+    fn began(&self, number: &Number, assured: u64) -> Option<&Began> {
+        let epoch = u32::try_from(number.sequence >> COUNTER_BITS).unwrap_or_default();
+        self.began.iter().rfind(|began| {
+            began.at <= assured && began.origin == number.origin && began.epoch == epoch
+        })
+    }
+}
