@@ -103,7 +103,7 @@ async fn run(
     shared.members.told(name, &lists::read(&hello.members), shared.parts.clock.boot());
     if shared.members.has_left(name) {
         // The welcome says so: it comes back as another incarnation.
-        let message = Some(Message::Welcome(welcome(shared)));
+        let message = Some(Message::Welcome(welcome(shared, name)));
         let _ = answers.send(Ok(v1::PullResponse { message })).await;
         return Err(left(name));
     }
@@ -186,7 +186,7 @@ impl<'a> Feed<'a> {
     ) -> Result<(), Refusal> {
         let journal = &self.shared.parts.journal;
         let mut durable = journal.durable();
-        self.ready.push_back(Message::Welcome(welcome(self.shared)));
+        self.ready.push_back(Message::Welcome(welcome(self.shared, self.name)));
         loop {
             let goodbye = self.shared.goodbye.is_cancelled();
             if let Some(end) = self.ranges.ended(journal) {
@@ -342,14 +342,14 @@ impl<'a> Feed<'a> {
     }
 }
 
-fn welcome(shared: &Shared) -> v1::Welcome {
+fn welcome(shared: &Shared, to: &NodeName) -> v1::Welcome {
     let parts = &shared.parts;
     v1::Welcome {
         node: parts.node.to_string(),
         journal: Bytes::copy_from_slice(parts.journal.origin().journal.as_bytes()),
         start: Bytes::copy_from_slice(parts.journal.start().id.as_bytes()),
         version: VERSION,
-        frontier: starts::of_journal(&parts.journal),
+        frontier: starts::of_journal(&parts.journal, to),
         members: lists::of_journal(&parts.journal),
     }
 }

@@ -154,7 +154,7 @@ impl<'a> Link<'a> {
         mut client: MeshServiceClient<Channel>,
     ) -> Result<(Self, Streaming<v1::PullResponse>), String> {
         let (requests, stream) = mpsc::channel(REQUESTS_MAX);
-        let hello = v1::PullRequest { message: Some(Message::Hello(hello(shared))) };
+        let hello = v1::PullRequest { message: Some(Message::Hello(hello(shared, name))) };
         // Hello is in the stream before the call: some servers answer only then.
         requests.try_send(hello).map_err(|_| "hello found no place".to_owned())?;
         let now = shared.parts.clock.boot();
@@ -458,14 +458,14 @@ impl<'a> Link<'a> {
     }
 }
 
-fn hello(shared: &Shared) -> v1::Hello {
+fn hello(shared: &Shared, to: &NodeName) -> v1::Hello {
     let parts = &shared.parts;
     v1::Hello {
         node: parts.node.to_string(),
         journal: Bytes::copy_from_slice(parts.journal.origin().journal.as_bytes()),
         start: Bytes::copy_from_slice(parts.journal.start().id.as_bytes()),
         version: VERSION,
-        frontier: starts::of_journal(&parts.journal),
+        frontier: starts::of_journal(&parts.journal, to),
         credit_bytes: parts.credit_bytes,
         members: lists::of_journal(&parts.journal),
         in_memory: parts.journal.is_memory(),

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use evermesh_event::{Epoch, Frontier, Origin, Sequence, StartId};
+use evermesh_event::{Epoch, Frontier, NodeName, Origin, Sequence, StartId};
 use evermesh_journal::{Holding, Journal, SeenStart};
 use evermesh_proto::v1;
 
-/// Through where nothing is lacking here of each origin, with the starts that were seen.
-pub(crate) fn of_journal(journal: &Journal) -> Vec<v1::OriginFrontier> {
+/// Through where nothing is lacking here of each origin. With the starts that were seen of this
+/// node's own origin, which others note, and of whom this is told: they say whether it is a copy.
+pub(crate) fn of_journal(journal: &Journal, to: &NodeName) -> Vec<v1::OriginFrontier> {
     let all = journal.seen_starts();
+    let concerns = |origin: &Origin| origin == journal.origin() || origin.node == *to;
     let seen = |origin: &Origin| {
-        let starts = all.get(origin).into_iter().flatten();
+        let starts = all.get(origin).filter(|_| concerns(origin)).into_iter().flatten();
         let start = starts.map(|seen| v1::StartSeen {
             epoch: seen.epoch.get(),
             start: Bytes::copy_from_slice(seen.start.as_bytes()),
@@ -20,8 +22,8 @@ pub(crate) fn of_journal(journal: &Journal) -> Vec<v1::OriginFrontier> {
         start.collect()
     };
     let mut frontier = journal.frontier();
-    // What it never had an event of, it may know more of than that node itself.
-    let known = all.keys().chain([journal.origin()]);
+    // Of whom it never had an event, it may know more than that node itself.
+    let known = all.keys().filter(|origin| concerns(origin)).chain([journal.origin()]);
     known.for_each(|origin| frontier.advance(origin, Sequence::ZERO));
     let holdings = journal.holdings();
     let of = |(origin, at): (&Origin, Sequence)| v1::OriginFrontier {

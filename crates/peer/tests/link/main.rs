@@ -62,7 +62,7 @@ async fn damage_on_the_way_is_not_taken_and_asked_for_again() {
 async fn p1_starts_are_told_of_whom_nothing_is_held_as_well() {
     let damaged = vec![Bytes::from_static(b"no block")];
     let peer = Peer::start(Script { blocks: damaged, ..Script::default() });
-    let (silent, epoch) = (origin("web-3"), Sequence::from_u64(1 << 40).epoch());
+    let (silent, epoch) = (origin("web-2"), Sequence::from_u64(1 << 40).epoch());
     peer.journal.note_start(&silent, epoch, StartId::new([5; 16]));
     let told = |hello: &v1::Hello| {
         let of = hello.frontier.iter().find(|of| of.origin == Some(silent.to_proto()));
