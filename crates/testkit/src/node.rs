@@ -234,8 +234,7 @@ impl SimNode {
             random: Arc::clone(&self.random),
             limits: self.limits.clone(),
         };
-        let opened = Journal::open_planted(options, self.planted);
-        let (journal, writer) = match opened {
+        let (journal, writer) = match Journal::open_planted(options, self.planted) {
             Ok(opened) => opened,
             Err(error) => {
                 self.strings.fail(error.to_string());

@@ -1,6 +1,6 @@
-//! Troubles of disks that outlive a start: restored from an older copy, run by turns with that copy,
-//! emptied, with bits that flipped; and nodes that come back under another name. They are drawn
-//! apart, so that a run without them is what it was before there were any.
+//! Troubles of disks that outlive a start: restored from an older copy, run by turns with that
+//! copy, emptied, with bits that flipped; and nodes that come back under another name. They are
+//! drawn apart, so that a run without them is what it was before there were any.
 
 use std::time::Duration;
 

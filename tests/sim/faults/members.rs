@@ -1,6 +1,6 @@
-//! Members that come and go: nodes that join and know one address only, that leave in order or by
-//! force, that never come back and are forgotten, or come back after they were. Drawn apart, so that
-//! a run without them is what it was before there were any.
+//! Members that come and go: nodes that join and know one address only, that leave in order or
+//! by force, that never come back and are forgotten, or come back after they were. Drawn apart,
+//! so that a run without them is what it was before there were any.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Disks that were exchanged: which events that took away, and whether another disk bears witness to
-//! it. What no other disk bears witness to nobody can notice, and it is not judged; everything else
-//! is lost, unless a missed of its origin's name was told.
+//! Disks that were exchanged: which events that took away, and whether another disk bears
+//! witness to it. What no other disk bears witness to nobody can notice, and it is not judged;
+//! everything else is lost, unless a missed of its origin's name was told.
 
 use std::collections::{BTreeMap, BTreeSet};
 

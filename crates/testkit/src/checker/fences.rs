@@ -119,8 +119,8 @@ fn dropped(listener: &Listener, heard: &Heard, ledger: &Ledger) -> bool {
     })
 }
 
-/// It is from before the subscriber's cache began, or dropped everything, and comes from others to a
-/// node whose disk did not know it any more.
+/// It is from before the subscriber's cache began, or dropped everything, and comes from others to
+/// a node whose disk did not know it any more.
 fn comes_anew(listener: &Listener, heard: &Heard, ledger: &Ledger, disks: &Disks) -> bool {
     let Some(entry) = ledger.by_id.get(&heard.event.id) else { return false };
     let Some(stream) = listener.streams.get(heard.stream) else { return false };
