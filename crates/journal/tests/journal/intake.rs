@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evermesh_event::{Offset, ResumeToken, Sequence};
+use evermesh_event::{JournalId, Offset, Origin, ResumeToken, Sequence};
 use evermesh_journal::{AppendError, Content, Journal, Missed, Resume, Taken};
 use evermesh_proto::v1::MissedCause;
 
@@ -280,4 +280,22 @@ async fn as_a_task_the_writer_turns_by_itself_and_ends_with_the_journal() {
     journal.close().await.unwrap();
     task.await.unwrap();
     assert_eq!(journal.status().events_published, 50);
+}
+
+#[test]
+fn p1_an_origin_that_is_met_by_what_is_missed_of_it_has_another_journal_too() {
+    let (journal, mut writer) = World::new(7).open();
+    let later = other("web-2");
+    let former = Origin { journal: JournalId::new([4; 16]), ..later.clone() };
+    now(journal.take(block(&later, 0, &[1]))).unwrap();
+    let (from, through) = (Sequence::from_u64(1), Sequence::from_u64((1 << 40) + 4));
+    let (origin, sites) = (Some(former), Vec::new());
+    let cause = MissedCause::Retention;
+    now(journal.miss(Missed { origin, from, through, sites, cause })).unwrap();
+    writer.turn().unwrap();
+    let told = read_after(&journal, Offset::ZERO).into_iter().any(|record| {
+        matches!(&record.content, Content::Missed(missed)
+            if missed.cause == MissedCause::Forgotten && missed.origin.as_ref() == Some(&later))
+    });
+    assert!(told, "what nobody had of the name may be lost");
 }

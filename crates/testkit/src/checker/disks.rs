@@ -173,6 +173,14 @@ impl Disks {
         remains.starts.get(&began.start).is_some_and(|end| *end >= number.sequence)
     }
 
+    /// A number that is not below any that a host gave until a time.
+    pub(super) fn newest_of(&self, host: &str, at: u64) -> Option<Number> {
+        let of = |began: &&Began| began.at <= at && self.host_of(&began.origin) == host;
+        let began = self.began.iter().rfind(of)?;
+        let sequence = ((u64::from(began.epoch) + 1) << COUNTER_BITS) - 1;
+        Some(Number { origin: began.origin.clone(), sequence })
+    }
+
     /// The start that numbered what was assured at a time.
     fn began(&self, number: &Number, assured: u64) -> Option<&Began> {
         let epoch = u32::try_from(number.sequence >> COUNTER_BITS).unwrap_or_default();

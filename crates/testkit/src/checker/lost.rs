@@ -39,10 +39,7 @@ pub(super) fn judge(
         if superseded(listener, entry, ledger, &reach) {
             continue;
         }
-        let number = entry.at_most();
-        let past = |number| entry.begun <= began && disks.is_past(number, entry.assured_at, began);
-        let void = |number| disks.is_void(number, entry.assured_at) || past(number);
-        if number.is_some_and(void) {
+        if is_excused(entry, began, disks) {
             found.counts.void += 1;
             continue;
         }
@@ -57,6 +54,15 @@ pub(super) fn judge(
             found.fault(Verdict::NotLive, text);
         }
     }
+}
+
+/// It went with a disk, and no other one shows that it was there; or it did so before the subscriber
+/// began.
+fn is_excused(entry: &Entry, began: u64, disks: &Disks) -> bool {
+    let unknown = || disks.newest_of(&entry.node, entry.assured_at);
+    let Some(number) = entry.at_most().cloned().or_else(unknown) else { return false };
+    let past = || entry.begun <= began && disks.is_past(&number, entry.assured_at, began);
+    disks.is_void(&number, entry.assured_at) || past()
 }
 
 /// What was heard of each origin: sequence, and in which order.
