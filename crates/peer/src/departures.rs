@@ -63,7 +63,10 @@ async fn settle(shared: &Shared, departed: &Departed) {
     }
     let known = journal.member(&departed.node);
     let told_its_last = known.is_some_and(|known| !known.ended.is_empty());
-    let waits = told_its_last && departed.since < shared.parts.lease * GRACE_LEASES;
+    // Since this start: before that nobody could be asked.
+    let now = shared.parts.clock.boot();
+    let since = now.saturating_sub(shared.members.left_since(&departed.node).unwrap_or(now));
+    let waits = told_its_last && since < shared.parts.lease * GRACE_LEASES;
     if waits && journal.may_lack_of(&departed.node) {
         return;
     }

@@ -187,7 +187,7 @@ fn resume_tokens_of_this_start_of_former_ones_and_of_nobody() {
     stranger.run.start = evermesh_event::StartId::new([1; 16]);
     assert_eq!(journal.resume(&stranger), Resume::Unknown);
     stranger.run = journal.run();
-    stranger.run.journal = evermesh_event::JournalId::new([1; 16]);
+    stranger.run.journal = JournalId::new([1; 16]);
     assert_eq!(journal.resume(&stranger), Resume::Unknown);
 }
 
@@ -293,7 +293,7 @@ fn p1_an_origin_that_is_met_by_what_is_missed_of_it_has_another_journal_too() {
     let cause = MissedCause::Retention;
     now(journal.miss(Missed { origin, from, through, sites, cause })).unwrap();
     writer.turn().unwrap();
-    let told = read_after(&journal, Offset::ZERO).into_iter().any(|record| {
+    let told = read_after(&journal, Offset::ZERO).iter().any(|record| {
         matches!(&record.content, Content::Missed(missed)
             if missed.cause == MissedCause::Forgotten && missed.origin.as_ref() == Some(&later))
     });
