@@ -56,8 +56,8 @@ pub(super) fn judge(
     }
 }
 
-/// It went with a disk, and no other one shows that it was there; or it did so before the subscriber
-/// began.
+/// It went with a disk, and no other one shows that it was there; or it did so before the
+/// subscriber began.
 fn is_excused(entry: &Entry, began: u64, disks: &Disks) -> bool {
     let unknown = || disks.newest_of(&entry.node, entry.assured_at);
     let Some(number) = entry.at_most().cloned().or_else(unknown) else { return false };
