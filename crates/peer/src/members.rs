@@ -49,8 +49,8 @@ struct Address {
     name: Option<NodeName>,
     /// Told by other members, and not configured.
     learnt: bool,
-    /// The link to that member is this one's, or is being made.
-    held: bool,
+    /// The member whose link is this one's, or is being made.
+    held: Option<NodeName>,
     pulling: bool,
     trouble: Option<String>,
 }
@@ -129,15 +129,16 @@ impl Members {
     /// If it is linked by another address.
     pub(crate) fn hold(&self, address: &str, name: &NodeName) -> Result<(), String> {
         let mut table = self.table();
-        let other = table.addresses.iter().find(|(at, entry)| {
-            entry.held && at.as_str() != address && entry.name.as_ref() == Some(name)
-        });
+        let other = table
+            .addresses
+            .iter()
+            .find(|(at, entry)| at.as_str() != address && entry.held.as_ref() == Some(name));
         let other = other.map(|(at, _)| format!("{name} is linked already, by {at}"));
         let entry = table.addresses.entry(address.to_owned()).or_default();
         if other.is_some() {
             entry.name = Some(name.clone());
         } else {
-            entry.held = true;
+            entry.held = Some(name.clone());
         }
         drop(table);
         let Some(other) = other else { return Ok(()) };
@@ -170,7 +171,7 @@ impl Members {
     pub(crate) fn unlinked(&self, address: &str, trouble: String) -> bool {
         let mut table = self.table();
         let entry = table.addresses.entry(address.to_owned()).or_default();
-        (entry.held, entry.pulling) = (false, false);
+        (entry.held, entry.pulling) = (None, false);
         let news = entry.trouble.as_ref() != Some(&trouble);
         entry.trouble = Some(trouble);
         news
