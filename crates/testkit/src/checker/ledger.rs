@@ -198,6 +198,11 @@ impl Ledger {
 }
 
 impl Entry {
+    /// Somebody heard it, though its publisher may not have asked to be assured.
+    pub(super) fn was_heard(&self) -> bool {
+        !self.numbers.is_empty()
+    }
+
     /// One of its numbers lies above another.
     pub(super) fn has_above(&self, number: &Number) -> bool {
         let mut all = self.numbers.keys().chain(&self.number);

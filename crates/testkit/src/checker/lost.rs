@@ -171,5 +171,5 @@ fn superseded(listener: &Listener, entry: &Entry, ledger: &Ledger, reach: &Reach
 /// The subscriber was no more when this would have come.
 fn ended_before(listener: &Listener, newer: &Entry, reach: &Reach<'_>) -> bool {
     let ahead = newer.number.as_ref().is_some_and(|number| !reach.heard_above(number));
-    listener.closed.is_some() && newer.assured && ahead
+    listener.closed.is_some() && (newer.assured || newer.was_heard()) && ahead
 }
