@@ -11,8 +11,8 @@
 //! - [`Storage`] is the disk as an argument: a [`Directory`] in production, or [`Memory`], of which
 //!   nothing is stored; [`simulated::MemoryDisk`] in simulation.
 //!
-//! The format on disk is written down in `docs/journal-format.md`. Deliberately absent: healing of
-//! damage from peers, and everything about who may publish or subscribe.
+//! The format on disk is written down in `docs/journal-format.md`. Deliberately absent: who is
+//! asked for what was damaged, and everything about who may publish or subscribe.
 
 mod applied;
 mod coalesce;
