@@ -30,12 +30,17 @@ pub(crate) fn nodes(random: &Seeded) -> usize {
 }
 
 /// Small, so that segments roll and readers fall behind memory within a run. In one run of three so
-/// small that coalescing and retention have to make room.
-pub(crate) fn limits(random: &Seeded, planted: Planted) -> Limits {
-    let needs_it = matches!(planted, Planted::CoalesceUndurable | Planted::PassRejected);
-    let tight = random.once_in(3) || needs_it;
+/// small that coalescing and retention have to make room. Where it is `crowded` there is room for
+/// what comes in a few seconds, and coalescing goes on all the time.
+pub(crate) fn limits(random: &Seeded, planted: Planted, crowded: bool) -> Limits {
+    let tight = random.once_in(3) || planted == Planted::PassRejected;
     // A publish of one record asks for room of 33 KiB: a segment is not less.
     let segment_bytes = 36 * 1024;
+    if crowded {
+        let segments = random.one_of(&[7, 8, 10]).unwrap();
+        let max_bytes = segments * segment_bytes;
+        return Limits { max_bytes, ..limits(random, planted, false) };
+    }
     Limits {
         segment_bytes,
         tail_bytes: 4 * 1024,
@@ -59,11 +64,15 @@ pub(crate) fn applications(
     nodes: usize,
     until: Duration,
     passing: &[usize],
+    crowded: bool,
 ) -> Applications {
     let publishers = if node == 0 { 1 + random.below(2) } else { random.below(2) };
     let subscribers = if nodes > 4 { 1 } else { 1 + random.below(2) };
     Applications {
-        publishers: (0..publishers).map(|n| publisher(random, node, n, until)).collect(),
+        publishers: (0..publishers)
+            .map(|n| publisher(random, node, n, until))
+            .map(|publisher| if crowded { crowds(publisher) } else { publisher })
+            .collect(),
         subscribers: (0..subscribers)
             .map(|n| subscriber(random, node, n, nodes))
             .map(|subscriber| stays(subscriber, node, nodes, passing))
@@ -79,8 +88,15 @@ fn publisher(random: &Seeded, node: usize, number: u64, until: Duration) -> Publ
         streams: random.once_in(3),
         pause: random.one_of(&[60, 150, 400]).unwrap(),
         until,
+        crowds: false,
         random: random.branch(),
     }
+}
+
+/// It fills a segment in a moment.
+fn crowds(mut publisher: Publisher) -> Publisher {
+    (publisher.pause, publisher.crowds) = (60, true);
+    publisher
 }
 
 /// Nobody roams from or to a node that may be gone.

@@ -110,6 +110,8 @@ pub(crate) enum Kind {
     Flicker,
     /// A node's disk is slow, and then its power goes: much that was seen is lost.
     SlowPowerLoss,
+    /// The same, while a third node is down: that hears of the lost end from others only.
+    LostEnd,
     /// A node stands still, and is cut off while it does: what it reads when it goes on is old.
     StandAlone,
     /// A node's disk is put back as it was some time ago.
@@ -134,7 +136,7 @@ impl Kind {
 }
 
 /// Each with how often it is drawn.
-const KINDS: [(Kind, u64); 15] = [
+const KINDS: [(Kind, u64); 16] = [
     (Kind::Kill, 3),
     (Kind::PowerLoss, 4),
     (Kind::Stop, 2),
@@ -150,6 +152,7 @@ const KINDS: [(Kind, u64); 15] = [
     (Kind::Flicker, 2),
     (Kind::SlowPowerLoss, 2),
     (Kind::StandAlone, 3),
+    (Kind::LostEnd, 0),
 ];
 
 /// The faults of a run, in order of their times; all of them are over at its end. Now and then one
@@ -220,6 +223,7 @@ impl Draw<'_> {
             Kind::StandAlone => self.stand_alone(node),
             Kind::Flicker => self.flicker(node),
             Kind::SlowPowerLoss => self.slow_power_loss(node),
+            Kind::LostEnd => self.lost_end(node),
             Kind::Hold => self.between(Fault::Hold(a, b), Fault::Release(a, b)),
             Kind::Refuse => {
                 let refusal = self.random.one_of(&[Refusal::Failed, Refusal::NoSpace]).unwrap();
@@ -329,6 +333,30 @@ impl Draw<'_> {
         self.plan.push((until, Fault::PowerLoss(node)));
         self.plan.push((back, Fault::Slow(node, 0)));
         self.plan.push((back, Fault::Start(node)));
+    }
+
+    /// Who was down has not heard what was stored before the loss, nor meets its origin for a while.
+    fn lost_end(&mut self, node: usize) {
+        let begun = self.plan.len();
+        self.slow_power_loss(node);
+        let at = |fault: &Fault| {
+            let mut planned = self.plan[begun..].iter();
+            planned.find(|(_, planned)| planned == fault).map(|(at, _)| *at)
+        };
+        let (slow, back) = (self.plan[begun].0, at(&Fault::Start(node)).unwrap());
+        let lost = at(&Fault::PowerLoss(node)).unwrap();
+        let millis = Duration::from_millis;
+        let other = (node + 1 + self.random.place(self.nodes - 1)) % self.nodes;
+        let down = slow.saturating_sub(self.random.between(millis(50), millis(400)));
+        let up = (back + self.random.between(millis(50), millis(400))).min(self.end);
+        self.plan.push((down, Fault::Kill(other)));
+        self.plan.push((up, Fault::Start(other)));
+        let met = (up + self.random.between(millis(800), millis(2500))).min(self.end);
+        let (a, b) = (Machine::Node(node), Machine::Node(other));
+        for (a, b) in [(a, b), (b, a)] {
+            self.plan.push((lost, Fault::Cut(a, b)));
+            self.plan.push((met, Fault::Mend(a, b)));
+        }
     }
 
     fn node(&self) -> usize {

@@ -16,7 +16,7 @@ use crate::world::run;
 const RARE: [(Planted, u64); 4] = [
     (Planted::AssureBeforeSync, 100),
     (Planted::LeaseFromHearing, 170),
-    (Planted::CoalesceUndurable, 845),
+    (Planted::CoalesceUndurable, 50),
     (Planted::DamageUntold, 640),
 ];
 
@@ -39,7 +39,7 @@ const FAULTS: [(Planted, &[Verdict], Option<Kind>); 20] = [
     (Planted::SuspendAtStart, &[Verdict::Hasty, Verdict::Unsound], Some(Kind::Flicker)),
     (Planted::ForgetFormerStart, &[Verdict::Unsound], Some(Kind::Flicker)),
     (Planted::MissedOnReconnect, &[Verdict::MissedNeedlessly], None),
-    (Planted::CoalesceUndurable, &[Verdict::Lost, Verdict::NotLive], Some(Kind::SlowPowerLoss)),
+    (Planted::CoalesceUndurable, &[Verdict::Lost, Verdict::NotLive], Some(Kind::LostEnd)),
     (Planted::PassRejected, &[Verdict::Lost, Verdict::NotLive], None),
     (Planted::TrustCopy, &[Verdict::Lost, Verdict::NotLive], Some(Kind::Restore)),
     (Planted::OtherJournalUntold, &[Verdict::Lost, Verdict::NotLive], Some(Kind::Empty)),

@@ -89,6 +89,8 @@ struct Run<'a> {
     /// Under which names they run.
     hosts: Hosts,
     limits: Limits,
+    /// Journals have little room, and much comes.
+    crowded: bool,
     /// Machines of applications.
     beside: Vec<Standstill>,
     links: Links,
@@ -129,6 +131,7 @@ async fn play_applications(
 pub(crate) fn run(seed: u64, planted: Planted, storm: Option<Kind>) -> Outcome {
     let random = Seeded::new(seed);
     let nodes = cast::nodes(&random);
+    let crowded = matches!(storm, Some(Kind::LostEnd));
     let mut sim = Builder::new();
     sim.rng_seed(seed)
         .epoch(std::time::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
@@ -142,7 +145,8 @@ pub(crate) fn run(seed: u64, planted: Planted, storm: Option<Kind>) -> Outcome {
         random: Arc::new(random.branch()),
         nodes: Vec::new(),
         hosts: Hosts::default(),
-        limits: cast::limits(&random, planted),
+        limits: cast::limits(&random, planted, crowded),
+        crowded,
         beside: Vec::new(),
         links: Links::default(),
         seen: 0,
@@ -207,7 +211,7 @@ impl Run<'_> {
     fn applications(&mut self, random: &Seeded, node: usize, nodes: usize) {
         let machine = Standstill::default();
         let passing = &self.members.passing;
-        let applications = cast::applications(random, node, nodes, HEALED, passing);
+        let applications = cast::applications(random, node, nodes, HEALED, passing, self.crowded);
         let run = play_applications(applications, node, self.stage.clone(), machine.clone());
         let host = host(Machine::Applications(node));
         if passing.contains(&node) {

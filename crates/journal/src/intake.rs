@@ -174,6 +174,25 @@ impl Journal {
         told.map(drop)
     }
 
+    /// A member is linked under this journal. If it was under another one last, what nobody had of
+    /// that is missed from here on.
+    ///
+    /// # Errors
+    /// If the journal is full, failed, closed or out of numbers.
+    pub async fn linked(&self, origin: &Origin) -> Result<(), AppendError> {
+        let shared = self.shared();
+        if shared.roster.is_present(origin) {
+            return Ok(());
+        }
+        let permit = enter(shared, ROOM_UNIT_BYTES).await?;
+        let mut numbering = shared.numbering();
+        running(shared)?;
+        let told = Ok(numbering.present(shared, origin));
+        settle(shared, numbering, permit, &told);
+        shared.bell.ring();
+        told.map(drop)
+    }
+
     /// Stores that a scope may be lost, and steps over it where it names a range of another origin.
     /// `None`: this journal is past that range already, so nothing is lost.
     ///

@@ -88,6 +88,16 @@ impl Roster {
         self.leaving.send_replace(Leaving::Asked);
     }
 
+    /// The name was met under this journal last.
+    pub(crate) fn is_present(&self, origin: &Origin) -> bool {
+        self.table().is_present(origin)
+    }
+
+    /// It is met under this journal now.
+    pub(crate) fn present(&self, origin: &Origin) {
+        self.table().present(origin);
+    }
+
     /// What may be missed of this origin was told.
     pub(crate) fn close(&self, origin: &Origin) {
         self.table().close(origin);

@@ -199,6 +199,8 @@ impl<'a> Link<'a> {
             met.map_err(|error| format!("{name} is not pulled from for now: {error}"))?;
         }
         own.journal_lives(&origin);
+        let linked = own.linked(&origin).await;
+        linked.map_err(|error| format!("{name} is not pulled from for now: {error}"))?;
         starts::note(own, &origin, &welcome.frontier);
         let link = Self {
             shared,

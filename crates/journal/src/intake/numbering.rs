@@ -274,6 +274,28 @@ impl Numbering {
         !others.is_empty()
     }
 
+    /// A member is there under this journal. If it was met under another one last, that may be lost
+    /// with what nobody had, be this one new or an older one that came back.
+    pub(super) fn present(&mut self, shared: &Shared, origin: &Origin) -> bool {
+        if shared.roster.is_present(origin) {
+            return false;
+        }
+        let mut others = self.untold(shared, &origin.node);
+        others.retain(|other| other != origin);
+        if shared.planted.is(Planted::OtherJournalUntold) {
+            others.clear();
+        }
+        for other in &others {
+            tracing::warn!(
+                former = %other, present = %origin,
+                "this name is back under another journal: what nobody had of the former is missed"
+            );
+            self.tell_forgotten(shared, other);
+        }
+        shared.roster.present(origin);
+        !others.is_empty()
+    }
+
     /// What nobody has of a member that left is told. True if there may be something.
     pub(super) fn depart(&mut self, shared: &Shared, node: &NodeName) -> bool {
         let others = self.untold(shared, node);

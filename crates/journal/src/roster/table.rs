@@ -29,6 +29,8 @@ pub(crate) struct Row {
     pub(crate) away: Duration,
     /// Its journals of which nothing more is to be told, the newest last.
     pub(crate) closed: Vec<JournalId>,
+    /// Under which of them it was met last.
+    pub(crate) present: Option<JournalId>,
 }
 
 #[derive(Debug)]
@@ -178,6 +180,18 @@ impl Table {
             self.dirty.insert(origin.node.clone());
         }
         changed
+    }
+
+    pub(super) fn is_present(&self, origin: &Origin) -> bool {
+        let row = self.rows.get(&origin.node);
+        row.is_some_and(|row| row.present == Some(origin.journal))
+    }
+
+    pub(super) fn present(&mut self, origin: &Origin) {
+        if let Some(row) = self.rows.get_mut(&origin.node) {
+            row.present = Some(origin.journal);
+            self.dirty.insert(origin.node.clone());
+        }
     }
 
     pub(super) fn is_closed(&self, origin: &Origin, at: Sequence) -> bool {

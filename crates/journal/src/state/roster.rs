@@ -54,7 +54,7 @@ pub(super) fn load(read: &ReadTransaction) -> Result<Vec<(NodeName, Row)>, Troub
 }
 
 /// When it left, whether that is settled and it is dropped, how long it is away, closed journals,
-/// then `evermesh.v1.ListedMember`.
+/// the present one, then `evermesh.v1.ListedMember`.
 fn encode(name: &NodeName, row: &Row) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.put_u64_le(millis(row.left_at));
@@ -62,28 +62,38 @@ fn encode(name: &NodeName, row: &Row) -> Vec<u8> {
     bytes.put_u64_le(millis(row.away));
     bytes.put_u8(u8::try_from(row.closed.len()).unwrap_or(u8::MAX));
     row.closed.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
+    bytes.put_u8(u8::from(row.present.is_some()));
+    row.present.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
     bytes.put_slice(&row.listed.to_proto(name).encode_to_vec());
     bytes
 }
 
 fn decode(mut bytes: &[u8]) -> Result<(NodeName, Row), Trouble> {
-    if bytes.len() < 18 {
+    if bytes.len() < 19 {
         return Err(unreadable("a member is cut short"));
     }
     let left_at = Duration::from_millis(bytes.get_u64_le());
     let flags = bytes.get_u8();
     let (settled, dropped) = (flags & 1 != 0, flags & 2 != 0);
     let away = Duration::from_millis(bytes.get_u64_le());
-    let mut closed = Vec::new();
-    for _ in 0..bytes.get_u8() {
-        let (journal, rest) =
-            bytes.split_at_checked(16).ok_or_else(|| unreadable("a member is cut short"))?;
-        closed.push(JournalId::from_slice(journal).map_err(unreadable)?);
-        bytes = rest;
-    }
+    let closed = journals(&mut bytes)?;
+    let present = journals(&mut bytes)?.pop();
     let listed = v1::ListedMember::decode(bytes).map_err(unreadable)?;
     let (name, listed) = Listed::from_proto(&listed).ok_or_else(|| unreadable("a member"))?;
-    Ok((name, Row { listed, left_at, settled, dropped, away, closed }))
+    Ok((name, Row { listed, left_at, settled, dropped, away, closed, present }))
+}
+
+/// How many, then each.
+fn journals(bytes: &mut &[u8]) -> Result<Vec<JournalId>, Trouble> {
+    let short = || unreadable("a member is cut short");
+    let count = bytes.try_get_u8().map_err(|_| short())?;
+    let mut journals = Vec::new();
+    for _ in 0..count {
+        let (journal, rest) = bytes.split_at_checked(16).ok_or_else(short)?;
+        journals.push(JournalId::from_slice(journal).map_err(unreadable)?);
+        *bytes = rest;
+    }
+    Ok(journals)
 }
 
 fn millis(duration: Duration) -> u64 {

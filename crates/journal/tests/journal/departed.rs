@@ -56,6 +56,34 @@ fn p1_who_is_forgotten_is_missed_once_also_over_restarts() {
 }
 
 #[test]
+fn p1_an_older_journal_of_a_name_that_comes_back_is_another_one() {
+    let world = World::new(5);
+    let (journal, mut writer, first) = met(&world);
+    let second = Origin { journal: evermesh_event::JournalId::new([9; 16]), ..first.clone() };
+    let link = |journal: &Journal, writer: &mut Writer, origin: &Origin| {
+        now(journal.meet(origin)).unwrap();
+        journal.journal_lives(origin);
+        now(journal.linked(origin)).unwrap();
+        writer.turn().unwrap();
+    };
+    link(&journal, &mut writer, &first);
+    assert!(causes(&journal).is_empty());
+    link(&journal, &mut writer, &second);
+    let forgotten = |origin: &Origin| (Some(origin.clone()), MissedCause::Forgotten);
+    assert_eq!(causes(&journal), [forgotten(&first)]);
+    // A restart of this node, and of that one, change nothing.
+    drop((journal, writer));
+    let (journal, mut writer) = world.open();
+    link(&journal, &mut writer, &second);
+    assert_eq!(causes(&journal), [forgotten(&first)]);
+    // Somebody puts the first disk back: what only the second had is gone.
+    link(&journal, &mut writer, &first);
+    assert_eq!(causes(&journal), [forgotten(&first), forgotten(&second)]);
+    link(&journal, &mut writer, &first);
+    assert_eq!(causes(&journal).len(), 2);
+}
+
+#[test]
 fn p1_what_is_told_of_a_departure_is_on_the_disk_before_that_it_was() {
     let world = World::new(2);
     let (journal, mut writer, origin) = met(&world);

@@ -22,6 +22,10 @@ const WAIT: Duration = Duration::from_millis(1800);
 const BATCH_MAX: u64 = 4;
 /// Of so many keys only the newest event matters.
 const KEYS: u64 = 3;
+/// After so many batches they are others: what was lost of the former ones nothing newer replaces.
+const KEYS_CHANGE: u64 = 8;
+/// The data of large ones: a segment is full after a few batches.
+const LARGE_BYTES: usize = 4096;
 /// Batches of a stream that wait for their assurance.
 const IN_FLIGHT_MAX: usize = 3;
 
@@ -40,6 +44,8 @@ pub struct Publisher {
     pub pause: u64,
     /// It begins no batch after this.
     pub until: Duration,
+    /// Large events, of which each replaces former ones; and half of them need not be stored.
+    pub crowds: bool,
     /// What it draws from.
     pub random: Seeded,
 }
@@ -66,12 +72,16 @@ impl Publisher {
         let site = self.random.one_of(&self.sites).unwrap_or_default();
         let count = 1 + self.random.below(BATCH_MAX);
         let source = if self.random.once_in(3) { self.name.as_str() } else { "" };
-        let replaces = self.random.once_in(3);
+        let replaces = self.random.once_in(3) || self.crowds;
+        let keys = round / KEYS_CHANGE * KEYS;
         let made = (0..count).map(|n| {
             let mut event = event(format!("{}-{round}-{n}", self.name), site, source);
+            if self.crowds {
+                event.data = vec![b'.'; LARGE_BYTES].into();
+            }
             if replaces {
                 event.coalesce = true;
-                event.key = format!("key-{}", self.random.below(KEYS));
+                event.key = format!("key-{}", keys + self.random.below(KEYS));
             }
             event
         });
@@ -99,7 +109,9 @@ impl Publisher {
         while elapsed() < self.until {
             round += 1;
             let events = self.batch(round);
-            let until = self.random.one_of(&levels).unwrap_or(v1::Assurance::Stored);
+            let hasty = self.crowds && self.random.once_in(2);
+            let drawn = if hasty { None } else { self.random.one_of(&levels) };
+            let until = drawn.unwrap_or(v1::Assurance::Accepted);
             let must = until >= v1::Assurance::Stored;
             self.hand_in(stage, &events, must);
             let mut token = None;
