@@ -5,6 +5,8 @@
 //! is not here. Such a lack may have lain in any wound between the records that show it. A wound
 //! that no lack explains may have been anything: then it is a missed of every origin.
 //!
+//! What was told there without a range is known besides, and is told in its place again.
+//!
 //! While others may still hold what is lacking, readers wait before the wound. Then it is filled
 //! with what came, or they meet a missed in its place.
 
@@ -17,11 +19,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use evermesh_event::{Offset, Origin, Sequence};
-use evermesh_proto::v1::MissedCause;
 
 pub(crate) use self::fill::Fill;
 pub(crate) use self::lack::Lack;
 use crate::cuts::Cuts;
+use crate::notices::{Notice, Notices, everything};
 use crate::record::{Content, Missed, Record};
 
 /// Ranges that were damaged once and are remembered. More of them join: then who resumes there
@@ -73,6 +75,8 @@ pub(crate) struct Wounds {
     all: Vec<Wound>,
     lacks: Vec<Lack>,
     ranges: BTreeMap<Offset, Range>,
+    /// What was told without a range, damaged or not.
+    pub(crate) notices: Notices,
     /// Somebody asks other members.
     awaited: bool,
     /// Counts changes that readers must know.
@@ -80,9 +84,12 @@ pub(crate) struct Wounds {
 }
 
 impl Wounds {
-    /// With what was damaged in former starts.
-    pub(crate) fn new(ranges: impl IntoIterator<Item = (Offset, Offset)>) -> Self {
-        let mut wounds = Self::default();
+    /// With what was damaged in former starts, and what was told.
+    pub(crate) fn new(
+        ranges: impl IntoIterator<Item = (Offset, Offset)>,
+        notices: BTreeMap<Offset, Notice>,
+    ) -> Self {
+        let mut wounds = Self { notices: Notices::new(notices), ..Self::default() };
         ranges.into_iter().for_each(|(after, through)| wounds.add_range(after, through, 0));
         wounds
     }
@@ -201,8 +208,11 @@ impl Wounds {
         Met::Told(self.told(wound))
     }
 
-    /// What is missed, at the last offsets of those that are lost.
+    /// What is missed, at the last offsets of those that are lost, and what was told there, in its
+    /// place.
     fn told(&self, wound: &Wound) -> Vec<Arc<Record>> {
+        let mut told: BTreeMap<_, _> = self.noticed(wound).collect();
+        let noticed = told.len() as u64;
         let mut explained = false;
         let mut lost = Vec::new();
         for lack in self.lacks.iter().filter(|lack| lack.spans(wound)) {
@@ -212,21 +222,49 @@ impl Wounds {
             }
         }
         let span = wound.through.as_u64().saturating_sub(wound.after.as_u64());
-        if !explained || lost.len() as u64 > span {
+        if !(explained || noticed == span) || lost.len() as u64 + noticed > span {
             // Nothing shows what it was, or there are more origins than places to say so.
-            lost = vec![Missed {
-                origin: None,
-                from: Sequence::ZERO,
-                through: Sequence::ZERO,
-                sites: Vec::new(),
-                cause: MissedCause::Damaged,
-            }];
+            told = BTreeMap::from([(wound.through, everything())]);
+            lost.clear();
         }
-        let first = (wound.through.as_u64() + 1).saturating_sub(lost.len() as u64);
-        (first..)
-            .zip(lost)
-            .map(|(at, lost)| Arc::new(Record::new(Offset::from_u64(at), Content::Missed(lost))))
-            .collect()
+        let mut at = wound.through.as_u64();
+        for missed in lost.into_iter().rev() {
+            while told.contains_key(&Offset::from_u64(at)) {
+                at -= 1;
+            }
+            told.insert(Offset::from_u64(at), missed);
+        }
+        let record = |(at, missed)| Arc::new(Record::new(at, Content::Missed(missed)));
+        told.into_iter().map(record).collect()
+    }
+
+    /// What was told there without a range.
+    fn noticed(&self, wound: &Wound) -> impl Iterator<Item = (Offset, Missed)> {
+        let noticed = self.notices.within(wound.after, wound.through).into_iter();
+        noticed.map(|(at, missed)| (at, missed.clone()))
+    }
+
+    /// A record that tells without a range, found where it was written.
+    pub(crate) fn found_notice(&mut self, record: &Record, missed: &Missed) {
+        let before = Offset::from_u64(record.offset.as_u64().saturating_sub(1));
+        if self.notices.within(before, record.end()).is_empty() {
+            self.notices.note(record.end(), missed);
+        }
+    }
+
+    /// Nobody knows what was told: it may have been where something is damaged.
+    pub(crate) fn suspect(&mut self) {
+        self.all.iter().for_each(|wound| self.notices.note(wound.through, &everything()));
+    }
+
+    /// What was told and is neither where it was found, nor where something is damaged.
+    pub(crate) fn lacking_notices(&mut self, found: &[(Offset, Offset)]) -> Vec<Missed> {
+        let wounds = self.all.iter().map(|wound| (wound.after.plus(1), wound.through));
+        let wounds = wounds.map(|(first, through)| (first.unwrap_or(through), through));
+        let places: Vec<_> = wounds.chain(found.iter().copied()).collect();
+        self.notices.lack(|first, through| {
+            places.iter().any(|(begin, end)| *begin <= through && first <= *end)
+        })
     }
 
     /// The last wound in which it may have lain, by where that begins.
@@ -236,6 +274,14 @@ impl Wounds {
 
     /// A stretch is to be cut: who did not pass it hears of what was lacking there, too.
     pub(crate) fn mark(&self, end: Offset, cuts: &mut Cuts) {
+        for (at, missed) in self.notices.within(Offset::ZERO, end) {
+            let damaged = || self.all.iter().any(|w| w.after < at && at <= w.through);
+            match &missed.origin {
+                None => cuts.note_all(at),
+                Some(origin) if damaged() => cuts.note(origin, missed.through, at),
+                Some(_) => {}
+            }
+        }
         for wound in self.all.iter().filter(|wound| wound.through <= end) {
             if !self.lacks.iter().any(|lack| lack.spans(wound)) {
                 cuts.note_all(wound.through);
@@ -251,6 +297,10 @@ impl Wounds {
 
     /// It is cut.
     pub(crate) fn cut(&mut self, end: Offset) {
+        self.notices.cut(end);
+        if self.is_empty() && self.ranges.is_empty() {
+            return;
+        }
         self.all.retain(|wound| wound.through > end);
         self.ranges.retain(|_, range| range.through > end);
         self.forget_done();

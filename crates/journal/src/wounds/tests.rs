@@ -97,7 +97,7 @@ fn p1_what_finds_no_offset_and_what_nobody_holds_is_missed() {
 
 #[test]
 fn p3_who_resumes_within_what_was_damaged_begins_before_it_also_once_a_part_is_healed() {
-    let mut wounds = Wounds::new([(at(10), at(14))]);
+    let mut wounds = Wounds::new([(at(10), at(14))], BTreeMap::new());
     wounds.add(wound(14, 20));
     wounds.add(wound(30, 32));
     let resumed = |offset: u64| wounds.resumes(at(offset)).counter();
