@@ -50,6 +50,13 @@ pub(crate) struct Wound {
     pub(crate) through: Offset,
 }
 
+impl Wound {
+    /// How many offsets.
+    const fn span(&self) -> u64 {
+        self.through.as_u64().saturating_sub(self.after.as_u64())
+    }
+}
+
 /// Offsets that were damaged once: in another order, now, than when they were given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
@@ -221,7 +228,7 @@ impl Wounds {
                 lost.push(lack.missed());
             }
         }
-        let span = wound.through.as_u64().saturating_sub(wound.after.as_u64());
+        let span = wound.span();
         if !(explained || noticed == span) || lost.len() as u64 + noticed > span {
             // Nothing shows what it was, or there are more origins than places to say so.
             told = BTreeMap::from([(wound.through, everything())]);
@@ -283,7 +290,8 @@ impl Wounds {
             }
         }
         for wound in self.all.iter().filter(|wound| wound.through <= end) {
-            if !self.lacks.iter().any(|lack| lack.spans(wound)) {
+            let noticed = self.noticed(wound).count() as u64 == wound.span();
+            if !noticed && !self.lacks.iter().any(|lack| lack.spans(wound)) {
                 cuts.note_all(wound.through);
             }
         }
