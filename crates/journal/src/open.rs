@@ -95,6 +95,7 @@ impl Journal {
         }
         let former = end_of_former(&past, &recovered);
         let start = next_start(&past, recovered.head.epoch(), random)?;
+        recovered.wounds.begins(start.epoch);
         let found = recovered.wounds.notices.take_changed();
         state
             .begin(&origin, changed(&former, &past), start, past.untold.as_ref(), &found)

@@ -28,6 +28,7 @@ use crate::producers::Producers;
 use crate::record::{Content, Missed, Record};
 use crate::segment::scan::Scan;
 use crate::segment::{Catalog, HEADER_BYTES, Segment};
+use crate::state::Mended;
 use crate::storage::Storage;
 use crate::wounds::{Place, Wounds};
 use crate::writer::Newest;
@@ -60,7 +61,7 @@ pub(crate) fn recover(
     window: &mut Window,
     cuts: &Cuts,
     producers: Producers,
-    mended: Vec<(Offset, Offset)>,
+    mended: Vec<Mended>,
 ) -> Result<Recovered, Error> {
     let cut = cuts.frontier();
     let recovered = Recovered {

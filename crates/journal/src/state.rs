@@ -30,6 +30,8 @@ mod notices;
 mod places;
 mod roster;
 
+pub(crate) use self::mended::Mended;
+
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Epoch → this node's own start.
 const STARTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("starts");
@@ -95,7 +97,7 @@ pub(crate) struct Past {
     /// Through where nothing was lacking when a segment was begun or a start closed last.
     pub(crate) frontier: Frontier,
     /// Offsets between which something was damaged, and is put in its place in another order.
-    pub(crate) mended: Vec<(Offset, Offset)>,
+    pub(crate) mended: Vec<Mended>,
     /// Missed that name no range, by their offset; `None`: it is not known which there were.
     pub(crate) notices: Option<BTreeMap<Offset, Notice>>,
 }

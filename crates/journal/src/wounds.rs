@@ -18,13 +18,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use evermesh_event::{Offset, Origin, Sequence};
+use evermesh_event::{Epoch, Offset, Origin, Sequence};
 
 pub(crate) use self::fill::Fill;
 pub(crate) use self::lack::Lack;
 use crate::cuts::Cuts;
 use crate::notices::{Notice, Notices, everything};
 use crate::record::{Content, Missed, Record};
+use crate::state::Mended;
 
 /// Ranges that were damaged once and are remembered. More of them join: then who resumes there
 /// hears more again.
@@ -64,6 +65,27 @@ pub(crate) struct Range {
     pub(crate) through: Offset,
     /// With which change of the wounds it was found; 0: at the beginning of this start.
     pub(crate) since: u64,
+    /// From which start on the places that were given out are those of the present order.
+    pub(crate) settled: Settled,
+    /// Somebody met a missed in this start where it is damaged.
+    told: bool,
+}
+
+/// From which start on places within a range are exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Settled {
+    /// From a former one on, in which it was healed.
+    From(Epoch),
+    /// From this one on: it was damaged when this one began, and nobody passes it unhealed.
+    Here,
+    /// From the next one on: some were given out in this one before it was healed.
+    Later,
+}
+
+impl Range {
+    fn new(after: Offset, through: Offset, since: u64, settled: Settled) -> Self {
+        Self { after, through, since, settled, told: false }
+    }
 }
 
 /// What a reader meets at a wound.
@@ -88,17 +110,26 @@ pub(crate) struct Wounds {
     awaited: bool,
     /// Counts changes that readers must know.
     version: u64,
+    /// This start.
+    epoch: Epoch,
 }
 
 impl Wounds {
     /// With what was damaged in former starts, and what was told.
     pub(crate) fn new(
-        ranges: impl IntoIterator<Item = (Offset, Offset)>,
+        ranges: impl IntoIterator<Item = Mended>,
         notices: BTreeMap<Offset, Notice>,
     ) -> Self {
         let mut wounds = Self { notices: Notices::new(notices), ..Self::default() };
-        ranges.into_iter().for_each(|(after, through)| wounds.add_range(after, through, 0));
+        for Mended { after, through, from } in ranges {
+            wounds.add_range(Range::new(after, through, 0, Settled::From(from)));
+        }
         wounds
+    }
+
+    /// This start has an epoch: places are given out in it from now on.
+    pub(crate) const fn begins(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
     }
 
     /// Offsets are lost. Two wounds at one place are one.
@@ -107,23 +138,24 @@ impl Wounds {
             wound.after = before.after;
         }
         let since = self.version;
-        self.add_range(wound.after, wound.through, since);
+        let settled = if since == 0 { Settled::Here } else { Settled::Later };
+        self.add_range(Range::new(wound.after, wound.through, since, settled));
         let at = self.all.partition_point(|other| other.after < wound.after);
         self.all.insert(at, wound);
     }
 
-    fn add_range(&mut self, after: Offset, through: Offset, since: u64) {
+    fn add_range(&mut self, new: Range) {
+        let Range { after, through, since, settled, .. } = new;
         let before = self.ranges.range(..=after).next_back().map(|(_, range)| *range);
         // What is left of a wound that was filled in part belongs to what was there at first.
         let joins = |range: &Range| range.through >= after && range.after < range.through;
         let full = self.ranges.len() >= RANGES_MAX;
         let mut range = match before {
             Some(range) if joins(&range) || full => range,
-            _ => Range { after, through, since },
+            _ => new,
         };
-        if through > range.through || range.after == after {
-            range.since = range.since.max(since);
-        }
+        range.since = range.since.max(since);
+        range.settled = range.settled.max(settled);
         range.through = range.through.max(through);
         self.ranges.insert(range.after, range);
     }
@@ -196,21 +228,41 @@ impl Wounds {
         (offset < range.through).then_some(*range)
     }
 
-    /// The range of a wound, from where it began at first.
-    pub(crate) fn range_behind(&self, after: Offset) -> Option<Range> {
-        self.ranges.range(..=after).next_back().map(|(_, range)| *range)
+    /// A wound is about to be filled: its range, from where it began at first. Whoever was told
+    /// something within it in this start has a place in another order.
+    pub(crate) fn reorder(&mut self, after: Offset) -> Option<Mended> {
+        let since = self.version + 1;
+        let (_, range) = self.ranges.range_mut(..=after).next_back()?;
+        if range.told {
+            (range.since, range.settled) = (since, Settled::Later);
+        }
+        let from = match range.settled {
+            Settled::From(from) => from,
+            Settled::Here => self.epoch,
+            Settled::Later => self.epoch.next().unwrap_or(self.epoch),
+        };
+        Some(Mended { after: range.after, through: range.through, from })
     }
 
-    /// Where to resume from an offset: within what was damaged, at its beginning.
-    pub(crate) fn resumes(&self, offset: Offset) -> Offset {
-        self.range_of(offset).map_or(offset, |range| range.after)
+    /// Where to resume from an offset that was given out in a start: within what was damaged since,
+    /// at its beginning.
+    pub(crate) fn resumes(&self, offset: Offset, given: Epoch) -> Offset {
+        let range = self.range_of(offset).filter(|range| match range.settled {
+            Settled::From(from) => given < from,
+            Settled::Here => given < self.epoch,
+            Settled::Later => true,
+        });
+        range.map_or(offset, |range| range.after)
     }
 
     /// What a reader meets.
-    pub(crate) fn meet(&self, wound: &Wound) -> Met {
+    pub(crate) fn meet(&mut self, wound: &Wound) -> Met {
         let mut here = self.lacks.iter().filter(|lack| lack.spans(wound));
         if self.awaited && here.any(|lack| !lack.given_up) {
             return Met::Open;
+        }
+        if let Some((_, range)) = self.ranges.range_mut(..=wound.after).next_back() {
+            range.told = true;
         }
         Met::Told(self.told(wound))
     }

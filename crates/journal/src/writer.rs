@@ -22,7 +22,7 @@ use crate::roster::{Leaving, Row};
 use crate::segment::{HEADER_BYTES, Header, Noted, Segment};
 use crate::shared::{Durable, Shared, Stage};
 use crate::starts::SeenStart;
-use crate::state::State;
+use crate::state::{Mended, State};
 use crate::storage::{Held, SegmentFile};
 
 /// One write at most: large enough that the call costs nothing, small enough to be kept.
@@ -381,9 +381,9 @@ impl Writer {
         stored.map_err(|error| self.failed("store what is here", error))
     }
 
-    pub(crate) fn store_mended(&self, after: Offset, through: Offset) -> Result<(), Failure> {
+    pub(crate) fn store_mended(&self, mended: &Mended) -> Result<(), Failure> {
         let Some(state) = &self.state else { return Ok(()) };
-        let stored = state.store_mended(after, through, self.shared.cuts().end);
+        let stored = state.store_mended(mended, self.shared.cuts().end);
         stored.map_err(|error| self.failed("store what is mended", error))
     }
 
