@@ -94,9 +94,9 @@ impl Recovery<'_> {
         }
     }
 
-    /// What was told without a range: where that is damaged, it is told again in its place; where it
-    /// stands nowhere any more, anew. If nobody knows what there was, damage may have been such a
-    /// thing, too.
+    /// What was told without a range: where that is damaged, it is told again in its place; where
+    /// it stands nowhere any more, anew. If nobody knows what there was, damage may have been such
+    /// a thing, too.
     pub(super) fn notices(&mut self) {
         let wounds = &mut self.recovered.wounds;
         if self.expected.notices.is_none() {

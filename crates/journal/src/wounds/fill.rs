@@ -2,8 +2,8 @@
 //!
 //! Wounds are filled in order, and what must lie before something else first, as far as the
 //! offsets of a wound go. Within it the blocks may lie in another order than before, those of one
-//! origin never. What was told there without a range is told again, at its own offset. What finds no
-//! offset is missed.
+//! origin never. What was told there without a range is told again, at its own offset. What finds
+//! no offset is missed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

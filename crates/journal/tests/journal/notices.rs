@@ -318,7 +318,7 @@ fn p1_whenever_the_power_goes_what_is_damaged_is_told_or_its_cause_is_met_again(
         drop((journal, writer));
         world.disk.crash(&*world.random);
         let mut bytes = world.disk.segment_bytes(first).unwrap();
-        // Two records behind what was durable: what was told, and a block that shows no trace of it.
+        // Two records behind what was durable: what was told, and a block that hides it.
         let at = end.next_multiple_of(16);
         let length = u32::from_le_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize;
         bytes[at + 60] ^= 1;
