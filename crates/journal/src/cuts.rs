@@ -153,7 +153,8 @@ impl Cuts {
             return Vec::new();
         }
         let origins = self.origins.iter().map(|(origin, cut)| (Some(origin), cut));
-        let all = origins.chain([(None, &self.forgotten)]);
+        // First of those at one offset: whoever acknowledged it was told of all of them.
+        let all = [(None, &self.forgotten)].into_iter().chain(origins);
         let missed = all.filter(|(_, cut)| cut.offset > after).map(|(origin, cut)| {
             let missed = Missed {
                 origin: origin.cloned(),

@@ -51,9 +51,9 @@ impl Writer {
         let Some(fill) = fill else { return Ok(()) };
         // Somebody may wait for the next.
         shared.bell.ring();
-        let range = shared.wounds().range_behind(fill.wound.after);
-        if let Some(range) = range {
-            self.store_mended(range.after, range.through)?;
+        let mended = shared.wounds().reorder(fill.wound.after);
+        if let Some(mended) = mended {
+            self.store_mended(&mended)?;
         }
         self.fill(&fill).map_err(|error| self.failed("heal a segment", error.to_string()))
     }

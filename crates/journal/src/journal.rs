@@ -188,7 +188,8 @@ impl Journal {
         }
         if token.run.start == self.0.start.id {
             let given = token.offset <= self.head();
-            let resumes = || Resume::After(self.0.wounds().resumes(token.offset));
+            let resumes =
+                || Resume::After(self.0.wounds().resumes(token.offset, self.0.start.epoch));
             return if given { resumes() } else { Resume::Unknown };
         }
         match self.0.former.iter().find(|former| former.start.id == token.run.start) {
@@ -197,7 +198,10 @@ impl Journal {
             {
                 Resume::After(self.head())
             }
-            Some(former) => Resume::After(self.0.wounds().resumes(token.offset.min(former.end))),
+            Some(former) => {
+                let offset = token.offset.min(former.end);
+                Resume::After(self.0.wounds().resumes(offset, former.start.epoch))
+            }
             None => Resume::Unknown,
         }
     }

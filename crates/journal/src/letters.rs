@@ -168,7 +168,7 @@ impl Journal {
         let of = letters.kept.values().filter(|letter| letter.name == name);
         let wounds = self.shared().wounds();
         // Where something was damaged another event may stand there now.
-        let there = |offset: &Offset| *offset > above && wounds.resumes(*offset) == *offset;
+        let there = |offset: &Offset| *offset > above && wounds.range_of(*offset).is_none();
         of.map(|letter| letter.offset).filter(there).collect()
     }
 }

@@ -29,6 +29,7 @@ mod members;
 mod mending;
 mod names;
 mod needs;
+mod notices;
 mod open;
 mod producers;
 mod reader;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use evermesh_event::{Frontier, Offset, Planted};
+use evermesh_event::{Epoch, Frontier, Offset, Planted};
 
 use crate::applied::{Applied, Mark};
 use crate::journal::Journal;
@@ -24,6 +24,8 @@ pub struct Name {
     pub sites: Vec<String>,
     /// Everything through here was acknowledged.
     pub acknowledged: Offset,
+    /// In which start that was.
+    pub given: Epoch,
     /// Through where, of each origin.
     pub through: Frontier,
     /// It was unknown when it was opened, and has not acknowledged yet that it may have missed
@@ -117,6 +119,7 @@ impl Journal {
                 identity: Arc::clone(identity),
                 sites: sites.to_vec(),
                 acknowledged: end,
+                given: self.start().epoch,
                 through: Frontier::default(),
                 untold: true,
             },
@@ -130,7 +133,7 @@ impl Journal {
 
     /// From where a stream of a name begins: before all that is, or was, damaged around its place.
     fn resumed(&self, name: &Name) -> Name {
-        let acknowledged = self.shared().wounds().resumes(name.acknowledged);
+        let acknowledged = self.shared().wounds().resumes(name.acknowledged, name.given);
         Name { acknowledged, ..name.clone() }
     }
 
@@ -138,10 +141,14 @@ impl Journal {
     /// name, or was not for it. Stored soon with `store`, else with the next that is.
     pub fn advance_name(&self, key: &str, through_offset: Offset, through: &Frontier, store: bool) {
         let store = store && !self.planted().is(Planted::ForgetCursor);
+        let given = self.start().epoch;
         let mut names = self.shared().names();
         let Some(known) = names.known.get_mut(key) else { return };
         known.mark.advance(through.iter().map(|(origin, at)| (origin.clone(), at)));
-        known.name.acknowledged = known.name.acknowledged.max(through_offset);
+        if through_offset >= known.name.acknowledged {
+            known.name.acknowledged = through_offset;
+            known.name.given = given;
+        }
         known.name.through = known.mark.through();
         known.name.untold = false;
         if store {

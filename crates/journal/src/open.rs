@@ -24,6 +24,7 @@ use crate::limits::Limits;
 use crate::members::Members;
 use crate::names::Names;
 use crate::producers::Producers;
+use crate::record::Missed;
 use crate::recover::{Expected, Recovered, Window, recover};
 use crate::roster::{Roster, Row};
 use crate::segment::{HEADER_BYTES, Header};
@@ -84,7 +85,7 @@ impl Journal {
             &*options.clock,
             window_age(),
         );
-        let expected = Expected::new(origin.clone(), &past.starts, past.frontier.clone());
+        let expected = Expected::new(origin.clone(), &past);
         let producers = producers(&past);
         let mended = past.mended.clone();
         let mut recovered =
@@ -94,8 +95,10 @@ impl Journal {
         }
         let former = end_of_former(&past, &recovered);
         let start = next_start(&past, recovered.head.epoch(), random)?;
+        recovered.wounds.begins(start.epoch);
+        let found = recovered.wounds.notices.take_changed();
         state
-            .begin(&origin, changed(&former, &past), start, past.untold.as_ref())
+            .begin(&origin, changed(&former, &past), start, past.untold.as_ref(), &found)
             .map_err(|reason| Error::State { place: storage.place(), reason })?;
         storage.sync_directory().map_err(|source| refused(&**storage, "sync it", source))?;
         let free = storage.free_bytes();
@@ -108,9 +111,10 @@ impl Journal {
         let former_id = past.untold.clone();
         let untold = former_id.is_some();
         let lost_end = recovered.lost_end.then(|| own_end(&former, &origin));
+        let again = std::mem::take(&mut recovered.untold);
         let shared =
             assemble(&options, planted, start, origin, past, former, recovered, window, free);
-        tell(&shared, former_id, lost_end);
+        tell(&shared, former_id, lost_end, again);
         let writer = Writer::new(Arc::clone(&shared), options.random, state, held, newest, untold);
         Ok((Self::new(shared), writer))
     }
@@ -132,13 +136,20 @@ fn own_end(former: &[FormerStart], origin: &Origin) -> Sequence {
 }
 
 /// What everybody here is told before anything that is numbered in this start.
-fn tell(shared: &Arc<Shared>, former_id: Option<Origin>, lost_end: Option<Sequence>) {
+fn tell(
+    shared: &Arc<Shared>,
+    former_id: Option<Origin>,
+    lost_end: Option<Sequence>,
+    again: Vec<Missed>,
+) {
     let mut numbering = shared.numbering();
     if let Some(former) = former_id {
         numbering.tell_restored(shared, former);
     }
     if let Some(own_end) = lost_end {
         numbering.tell_lost_end(shared, own_end);
+    } else {
+        again.into_iter().for_each(|missed| numbering.tell_again(shared, missed));
     }
     if !numbering.queue.is_empty() {
         shared.head.send_replace(numbering.head);

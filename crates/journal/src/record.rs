@@ -156,6 +156,14 @@ impl Record {
         }
     }
 
+    /// A missed that names no range: nothing that follows shows that it was there.
+    pub(crate) fn notice(&self) -> Option<&Missed> {
+        match &self.content {
+            Content::Missed(missed) if self.moves().is_none() => Some(missed),
+            _ => None,
+        }
+    }
+
     /// What it takes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
         /// A record, its block's fields and kinds, and its place in the tail.

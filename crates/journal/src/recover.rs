@@ -25,9 +25,10 @@ pub(crate) use self::window::Window;
 use crate::cuts::Cuts;
 use crate::error::Error;
 use crate::producers::Producers;
-use crate::record::{Content, Record};
+use crate::record::{Content, Missed, Record};
 use crate::segment::scan::Scan;
 use crate::segment::{Catalog, HEADER_BYTES, Segment};
+use crate::state::Mended;
 use crate::storage::Storage;
 use crate::wounds::{Place, Wounds};
 use crate::writer::Newest;
@@ -46,6 +47,8 @@ pub(crate) struct Recovered {
     pub(crate) wounds: Wounds,
     /// Something that was durable is lacking at the end.
     pub(crate) lost_end: bool,
+    /// Missed that name no range and were durable, and stand nowhere: to be told anew.
+    pub(crate) untold: Vec<Missed>,
 }
 
 /// Reads, checks and completes everything.
@@ -58,7 +61,7 @@ pub(crate) fn recover(
     window: &mut Window,
     cuts: &Cuts,
     producers: Producers,
-    mended: Vec<(Offset, Offset)>,
+    mended: Vec<Mended>,
 ) -> Result<Recovered, Error> {
     let cut = cuts.frontier();
     let recovered = Recovered {
@@ -69,13 +72,16 @@ pub(crate) fn recover(
         bases: cut,
         newest: None,
         producers,
-        wounds: Wounds::new(mended),
+        wounds: Wounds::new(mended, expected.notices.clone().unwrap_or_default()),
         lost_end: false,
+        untold: Vec::new(),
     };
     let proven = expected.floor;
     let cut = cuts.end;
     let behind = BTreeMap::new();
-    let mut recovery = Recovery { storage, expected, window, recovered, behind, proven, cut };
+    let noticed = Vec::new();
+    let mut recovery =
+        Recovery { storage, expected, window, recovered, behind, noticed, proven, cut };
     let firsts = storage.segments().map_err(|error| recovery.refused("list segments", error))?;
     let (cut, firsts): (Vec<_>, Vec<_>) = firsts.into_iter().partition(|first| *first <= cuts.end);
     for first in cut {
@@ -96,6 +102,8 @@ struct Recovery<'a> {
     recovered: Recovered,
     /// Where the last record of each origin ended.
     behind: BTreeMap<Origin, Offset>,
+    /// The first and last offset of each missed that names no range.
+    noticed: Vec<(Offset, Offset)>,
     /// Everything through here was durable.
     proven: Offset,
     /// Everything through here was cut before.
@@ -148,6 +156,7 @@ impl Recovery<'_> {
             );
             self.recovered.lost_end = true;
         }
+        self.notices();
         self.recovered
     }
 

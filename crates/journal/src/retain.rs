@@ -110,10 +110,8 @@ impl Writer {
         *shared.cuts_mut() = cuts;
         shared.catalog.write().unwrap_or_else(PoisonError::into_inner).remove_oldest();
         let mut wounds = shared.wounds();
-        if !wounds.is_empty() {
-            wounds.cut(end);
-            shared.wounds_changed(wounds);
-        }
+        wounds.cut(end);
+        shared.wounds_changed(wounds);
         let file = shared.storage.segment_name(first);
         match why {
             Why::Unneeded => tracing::info!(file, through = %end, "everybody is past it: removed"),

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::letters::Letter;
 use crate::members::KnownMember;
 use crate::names::Name;
+use crate::notices::Notice;
 use crate::producers::Highest;
 use crate::roster::Row;
 use crate::starts::{SeenStart, SeenStarts};
@@ -25,8 +26,11 @@ use crate::storage::Storage;
 mod check;
 mod cuts;
 mod mended;
+mod notices;
 mod places;
 mod roster;
+
+pub(crate) use self::mended::Mended;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Epoch → this node's own start.
@@ -93,7 +97,9 @@ pub(crate) struct Past {
     /// Through where nothing was lacking when a segment was begun or a start closed last.
     pub(crate) frontier: Frontier,
     /// Offsets between which something was damaged, and is put in its place in another order.
-    pub(crate) mended: Vec<(Offset, Offset)>,
+    pub(crate) mended: Vec<Mended>,
+    /// Missed that name no range, by their offset; `None`: it is not known which there were.
+    pub(crate) notices: Option<BTreeMap<Offset, Notice>>,
 }
 
 /// The open database.
@@ -179,6 +185,7 @@ impl State {
         (past.cuts, past.producers) = cuts::load(&read)?;
         past.roster = roster::load(&read)?;
         (past.frontier, past.mended) = mended::load(&read, past.cuts.end)?;
+        past.notices = notices::load(&read, past.cuts.end)?;
         Ok(past)
     }
 
@@ -198,13 +205,15 @@ impl State {
         store().map_err(Trouble::into_reason)
     }
 
-    /// Stores a new start, beside the end of the former. Durable on return: then it may be shown.
+    /// Stores a new start, beside the end of the former and the notices that were found. Durable on
+    /// return: then it may be shown.
     pub(crate) fn begin(
         &self,
         origin: &Origin,
         ended: impl Iterator<Item = FormerStart>,
         start: Start,
         untold: Option<&Origin>,
+        found: &notices::Changed,
     ) -> Result<(), String> {
         let begun = FormerStart {
             start,
@@ -234,6 +243,7 @@ impl State {
                     starts.retain_in(..oldest, |_, _| false)?;
                 }
                 write.open_table(SEEN)?;
+                notices::insert(&write, found)?;
             }
             Ok(write.commit()?)
         };

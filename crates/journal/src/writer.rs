@@ -22,7 +22,7 @@ use crate::roster::{Leaving, Row};
 use crate::segment::{HEADER_BYTES, Header, Noted, Segment};
 use crate::shared::{Durable, Shared, Stage};
 use crate::starts::SeenStart;
-use crate::state::State;
+use crate::state::{Mended, State};
 use crate::storage::{Held, SegmentFile};
 
 /// One write at most: large enough that the call costs nothing, small enough to be kept.
@@ -205,12 +205,15 @@ impl Writer {
         for pending in batch {
             if let Some(length) = pending.begins {
                 self.sync()?;
+                self.store_notices()?;
                 self.begin_segment(pending.record.offset, length)?;
                 self.store_frontier()?;
             }
             self.encode(pending, durable_before)?;
         }
         self.sync()?;
+        self.shared.wounds().notices.told_anew();
+        self.store_notices()?;
         // Behind the records: who is told that a name has another journal is told before that is
         // known for the next start.
         self.store_starts(&news.seen)?;
@@ -218,6 +221,17 @@ impl Writer {
         self.store_told()?;
         self.refresh_space();
         Ok(())
+    }
+
+    /// What was told without a range, behind the record and before anything behind it: so it is
+    /// known even where the record is damaged.
+    fn store_notices(&self) -> Result<(), Failure> {
+        let changed = self.shared.wounds().notices.take_changed();
+        let Some(state) = self.state.as_ref().filter(|_| !changed.is_empty()) else {
+            return Ok(());
+        };
+        let stored = state.store_notices(&changed);
+        stored.map_err(|error| self.failed("store what was told", error))
     }
 
     /// The first group of a start holds what is told of a former journal id.
@@ -242,6 +256,10 @@ impl Writer {
         format::encode(buffer, newest.marker, record, publishers, *taken_ms, durable_before);
         let position = newest.position + begin as u64;
         let length = (self.buffer.len() - begin) as u64;
+        // Before anybody can find it damaged.
+        if let Some(missed) = record.notice() {
+            self.shared.wounds().notices.note(record.offset, missed);
+        }
         self.written.push(Written { pending, position, length });
         Ok(())
     }
@@ -363,9 +381,9 @@ impl Writer {
         stored.map_err(|error| self.failed("store what is here", error))
     }
 
-    pub(crate) fn store_mended(&self, after: Offset, through: Offset) -> Result<(), Failure> {
+    pub(crate) fn store_mended(&self, mended: &Mended) -> Result<(), Failure> {
         let Some(state) = &self.state else { return Ok(()) };
-        let stored = state.store_mended(after, through, self.shared.cuts().end);
+        let stored = state.store_mended(mended, self.shared.cuts().end);
         stored.map_err(|error| self.failed("store what is mended", error))
     }
 

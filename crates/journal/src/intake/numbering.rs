@@ -222,6 +222,13 @@ impl Numbering {
         self.uncharged = false;
     }
 
+    /// What was told and durable is not there.
+    pub(crate) fn tell_again(&mut self, shared: &Shared, missed: Missed) {
+        tracing::warn!(?missed, "what was told is lacking at the end: it is told again");
+        self.show(shared, Content::Missed(missed), Publishers::new());
+        self.uncharged = false;
+    }
+
     /// What was durable at the end of the journal is not there. Of this node's own events it is
     /// known through where: others may hold them. What else it was is pulled again, as far as it
     /// came from others; but it may have been a missed.

@@ -5,6 +5,7 @@ use evermesh_event::Offset;
 
 use super::Recovery;
 use crate::error::Error;
+use crate::notices::everything;
 use crate::segment::scan::Scan;
 use crate::wounds::{Place, Wound};
 
@@ -91,6 +92,21 @@ impl Recovery<'_> {
             self.recovered.wounds.add(wound);
             self.recovered.head = through;
         }
+    }
+
+    /// What was told without a range: where that is damaged, it is told again in its place; where
+    /// it stands nowhere any more, anew. If nobody knows what there was, damage may have been such
+    /// a thing, too.
+    pub(super) fn notices(&mut self) {
+        let wounds = &mut self.recovered.wounds;
+        if self.expected.notices.is_none() {
+            wounds.suspect();
+        }
+        if self.recovered.lost_end {
+            // Until that is told: else a crash before would leave it untold.
+            wounds.notices.note(self.proven, &everything());
+        }
+        self.recovered.untold = wounds.lacking_notices(&self.noticed);
     }
 
     /// What the state database knows to have been here, and is not.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use evermesh_event::{Epoch, Frontier, Offset, Origin};
 
-use crate::state::FormerStart;
+use crate::notices::Notice;
+use crate::state::Past;
 
 /// What the state database says must be there.
 #[derive(Debug)]
@@ -16,13 +17,16 @@ pub(crate) struct Expected {
     pub(super) floor: Offset,
     /// Through where nothing was lacking when it was stored last.
     pub(super) frontier: Frontier,
+    /// Missed that name no range; `None`: it is not known which there were.
+    pub(super) notices: Option<BTreeMap<Offset, Notice>>,
 }
 
 impl Expected {
-    pub(crate) fn new(origin: Origin, starts: &[FormerStart], frontier: Frontier) -> Self {
-        let ended = starts.iter().filter(|former| former.ended);
+    pub(crate) fn new(origin: Origin, past: &Past) -> Self {
+        let ended = past.starts.iter().filter(|former| former.ended);
         let ends: BTreeMap<_, _> = ended.map(|former| (former.start.epoch, former.end)).collect();
         let floor = ends.values().copied().max().unwrap_or(Offset::ZERO);
-        Self { origin, ends, floor, frontier }
+        let (frontier, notices) = (past.frontier.clone(), past.notices.clone());
+        Self { origin, ends, floor, frontier, notices }
     }
 }

@@ -73,6 +73,10 @@ impl Recovery<'_> {
                 }
             }
         }
+        if let Some(missed) = record.notice() {
+            self.noticed.push((record.offset, record.end()));
+            self.recovered.wounds.found_notice(record, missed);
+        }
         if let Some((origin, _)) = record.moves() {
             match self.behind.get_mut(origin) {
                 Some(behind) => *behind = record.end(),

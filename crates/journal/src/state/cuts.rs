@@ -8,7 +8,7 @@ use bytes::{Buf as _, BufMut as _};
 use evermesh_event::{Offset, Sequence};
 use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 
-use super::{META, State, Trouble, decode_origin, encode_origin, unreadable};
+use super::{META, State, Trouble, decode_origin, encode_origin, notices, unreadable};
 use crate::cuts::{Cuts, Reach};
 use crate::producers::Highest;
 
@@ -57,6 +57,7 @@ impl State {
                     table.retain(|key, _| producers.contains_key(key))?;
                 }
             }
+            notices::cut(&write, cuts.end)?;
             Ok(write.commit()?)
         };
         store().map_err(Trouble::into_reason)

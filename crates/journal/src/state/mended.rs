@@ -1,15 +1,26 @@
 //! What tells a later start what was lost with what is damaged, and which offsets are in another
 //! order since that was put in its place.
 
-use evermesh_event::{Frontier, Offset, Sequence};
+use evermesh_event::{Epoch, Frontier, Offset, Sequence};
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
-use super::{State, Trouble, decode_origin, encode_origin};
+use super::{State, Trouble, decode_origin, encode_origin, unreadable};
 
 /// Journal id and node name → the sequence through which nothing was lacking.
 const FRONTIER: TableDefinition<'_, &[u8], u64> = TableDefinition::new("frontier");
 /// The offset behind which something was damaged → through where.
 const MENDED: TableDefinition<'_, u64, u64> = TableDefinition::new("mended");
+/// The same offset → from which epoch on the places that were given out are those of that order.
+const SETTLED: TableDefinition<'_, u64, u32> = TableDefinition::new("settled");
+
+/// Offsets between which something was damaged, and is put in its place in another order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mended {
+    pub(crate) after: Offset,
+    pub(crate) through: Offset,
+    /// Places that were given out from this start on are of that order.
+    pub(crate) from: Epoch,
+}
 
 impl State {
     /// Stores through where everything is on the disk.
@@ -23,18 +34,17 @@ impl State {
     }
 
     /// Stores that offsets are about to be put in another order, and forgets those that were cut.
-    pub(crate) fn store_mended(
-        &self,
-        after: Offset,
-        through: Offset,
-        cut: Offset,
-    ) -> Result<(), String> {
+    pub(crate) fn store_mended(&self, mended: &Mended, cut: Offset) -> Result<(), String> {
         let store = || -> Result<(), Trouble> {
             let write = self.database.begin_write()?;
             {
+                let after = mended.after.as_u64();
                 let mut table = write.open_table(MENDED)?;
-                table.insert(after.as_u64(), through.as_u64())?;
+                table.insert(after, mended.through.as_u64())?;
                 table.retain(|_, through| through > cut.as_u64())?;
+                let mut settled = write.open_table(SETTLED)?;
+                settled.insert(after, mended.from.get())?;
+                settled.retain(|after, _| table.get(after).is_ok_and(|row| row.is_some()))?;
             }
             Ok(write.commit()?)
         };
@@ -57,7 +67,7 @@ pub(super) fn insert_frontier(
 pub(super) fn load(
     read: &ReadTransaction,
     cut: Offset,
-) -> Result<(Frontier, Vec<(Offset, Offset)>), Trouble> {
+) -> Result<(Frontier, Vec<Mended>), Trouble> {
     let (mut frontier, mut mended) = (Frontier::default(), Vec::new());
     match read.open_table(FRONTIER) {
         Ok(table) => {
@@ -69,13 +79,25 @@ pub(super) fn load(
         Err(redb::TableError::TableDoesNotExist(_)) => {}
         Err(error) => return Err(error.into()),
     }
+    let settled = match read.open_table(SETTLED) {
+        Ok(table) => Some(table),
+        Err(redb::TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
     match read.open_table(MENDED) {
         Ok(table) => {
             for row in table.iter()? {
                 let (after, through) = row?;
                 let through = Offset::from_u64(through.value());
+                let from = match &settled {
+                    Some(table) => table.get(after.value())?.map(|from| from.value()),
+                    None => None,
+                };
+                // An older version did not say: then no former start is known to be late enough.
+                let from = from.map_or(Some(Epoch::MAX), Epoch::new);
+                let from = from.ok_or_else(|| unreadable("an epoch is out of range"))?;
                 if through > cut {
-                    mended.push((Offset::from_u64(after.value()), through));
+                    mended.push(Mended { after: Offset::from_u64(after.value()), through, from });
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use evermesh_event::{Frontier, Offset, Origin, Sequence};
+use evermesh_event::{Epoch, Frontier, Offset, Origin, Sequence};
 use evermesh_proto::v1;
 use prost::Message as _;
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition};
@@ -84,7 +84,8 @@ pub(super) fn load(read: &ReadTransaction) -> Result<Stored, Trouble> {
     Ok((names, letters))
 }
 
-/// Place, flag, identity, sites and the frontier, each with its length in front.
+/// Place, flag, identity, sites and the frontier, each with its length in front; in which start the
+/// place was given.
 fn encode_name(name: &Name) -> Result<Vec<u8>, Trouble> {
     let mut row = Vec::new();
     row.put_u64_le(name.acknowledged.as_u64());
@@ -101,6 +102,7 @@ fn encode_name(name: &Name) -> Result<Vec<u8>, Trouble> {
         row.put_slice(&origin.journal);
         row.put_u64_le(at.as_u64());
     }
+    row.put_u32_le(name.given.get());
     Ok(row)
 }
 
@@ -121,7 +123,13 @@ fn decode_name(mut row: &[u8]) -> Result<Name, Trouble> {
         let origin = Origin::from_proto(&origin).map_err(unreadable)?;
         through.advance(&origin, Sequence::from_u64(row.try_get_u64_le().map_err(unreadable)?));
     }
-    Ok(Name { identity, sites, acknowledged, through, untold })
+    // An older version did not say.
+    let given = match row.is_empty() {
+        true => Epoch::default(),
+        false => Epoch::new(row.try_get_u32_le().map_err(unreadable)?)
+            .ok_or_else(|| unreadable("an epoch is out of range"))?,
+    };
+    Ok(Name { identity, sites, acknowledged, given, through, untold })
 }
 
 fn put_count(row: &mut Vec<u8>, count: usize) -> Result<(), Trouble> {
@@ -159,13 +167,17 @@ mod tests {
             identity: "spiffe://shop/app/varnish".into(),
             sites: vec!["shop".into(), "blog".into()],
             acknowledged: Offset::from_u64(17),
+            given: Epoch::new(3).unwrap(),
             through,
             untold: true,
         };
         let row = encode_name(&name).map_err(Trouble::into_reason).unwrap();
         assert_eq!(decode_name(&row).map_err(Trouble::into_reason).unwrap(), name);
-        for cut in 0..row.len() {
+        let older = row.len() - 4;
+        for cut in (0..row.len()).filter(|cut| *cut != older) {
             assert!(decode_name(row.get(..cut).unwrap()).is_err(), "cut at {cut}");
         }
+        let without = decode_name(row.get(..older).unwrap()).map_err(Trouble::into_reason);
+        assert_eq!(without.unwrap(), Name { given: Epoch::default(), ..name });
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Wounds are filled in order, and what must lie before something else first, as far as the
 //! offsets of a wound go. Within it the blocks may lie in another order than before, those of one
-//! origin never. What finds no offset is missed.
+//! origin never. What was told there without a range is told again, at its own offset. What finds
+//! no offset is missed.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use evermesh_event::{Block, Epoch, Offset, Sequence};
@@ -64,7 +66,7 @@ impl Wounds {
         let last = |lack: &Lack| !lack.is_done() && self.last_of(lack) == Some(wound.after);
         let must: Vec<bool> = here.iter().map(|at| self.lacks.get(*at).is_some_and(last)).collect();
         let musts = must.iter().filter(|must| **must).count() as u64;
-        let mut room = Room::new(&wound, musts, complete);
+        let mut room = Room::new(&wound, self.noticed(&wound).collect(), musts, complete);
         if room.left() < musts + u64::from(!complete) {
             here.iter().filter_map(|at| self.lacks.get(*at)).for_each(|lack| {
                 let origin = &lack.origin;
@@ -133,26 +135,40 @@ struct Room {
     /// What each must have at least, if it did not get any yet.
     kept: u64,
     complete: bool,
+    /// What has its own offset among them.
+    noticed: VecDeque<(Offset, Missed)>,
     records: Vec<Record>,
 }
 
 impl Room {
-    fn new(wound: &Wound, musts: u64, complete: bool) -> Self {
+    fn new(wound: &Wound, noticed: VecDeque<(Offset, Missed)>, musts: u64, complete: bool) -> Self {
         let next = match wound.after {
             // The first offset of the first start.
             Offset::ZERO => Offset::begin(Epoch::new(1).unwrap_or_default()).as_u64() + 1,
             after => after.as_u64() + 1,
         };
         let kept = if complete { musts } else { musts.max(1) };
-        Self { next, through: wound.through.as_u64(), kept, complete, records: Vec::new() }
+        let through = wound.through.as_u64();
+        Self { next, through, kept, complete, noticed, records: Vec::new() }
     }
 
-    const fn left(&self) -> u64 {
-        (self.through + 1).saturating_sub(self.next)
+    fn left(&self) -> u64 {
+        (self.through + 1).saturating_sub(self.next).saturating_sub(self.noticed.len() as u64)
     }
 
-    const fn spare(&self) -> u64 {
+    fn spare(&self) -> u64 {
         self.left().saturating_sub(self.kept)
+    }
+
+    /// How many offsets follow each other from here, behind what has its own here.
+    fn run(&mut self) -> u64 {
+        while let Some((at, missed)) = self.noticed.pop_front_if(|(at, _)| at.as_u64() <= self.next)
+        {
+            debug_assert_eq!(at.as_u64(), self.next, "it was passed over");
+            self.push(Content::Missed(missed), 1);
+        }
+        let ends = self.noticed.front().map_or(self.through + 1, |(at, _)| at.as_u64());
+        ends.saturating_sub(self.next)
     }
 
     fn push(&mut self, content: Content, span: u64) {
@@ -168,11 +184,12 @@ impl Room {
         }
         let mut placed = None;
         while let Some(part) = lack.parts.pop_front() {
-            let spare = self.spare();
+            let run = self.run();
+            let (span, spare) = (part.span(), self.spare());
             // One offset is left for what may have to be missed.
             let more = ends && !lack.parts.is_empty();
-            if part.span() + u64::from(more) <= spare {
-                let span = part.span();
+            let whole = span + u64::from(more) <= spare;
+            if whole && span <= run {
                 let after = lack.from;
                 lack.from = part.through();
                 match part {
@@ -187,8 +204,10 @@ impl Room {
                 }
                 continue;
             }
-            let fits = if ends { spare.saturating_sub(1) } else { spare };
-            if let (Part::Block(block), Some(at)) = (&part, entry(&part, fits)) {
+            let fits = if ends && !whole { spare.saturating_sub(1) } else { spare };
+            let count = fits.min(run);
+            let split = entry(&part, count);
+            if let (Part::Block(block), Some(at)) = (&part, split) {
                 let front = block.within(lack.from, at);
                 placed = Some(front.clone());
                 let span = u64::from(front.count().max(1));
@@ -197,6 +216,9 @@ impl Room {
                 lack.from = at;
             } else {
                 lack.parts.push_front(part);
+            }
+            if split.is_some() && (whole || count < fits) {
+                continue;
             }
             if ends {
                 self.overflows(lack);
@@ -215,6 +237,7 @@ impl Room {
             "more came back than was lost here: the rest is missed"
         );
         let missed: Missed = lack.missed();
+        self.run();
         self.push(Content::Missed(missed), 1);
         lack.parts.clear();
         lack.from = lack.through;
@@ -225,21 +248,33 @@ impl Room {
         if !self.complete {
             return true;
         }
+        while let Some((at, missed)) = self.noticed.pop_front() {
+            self.widen(at.as_u64().saturating_sub(1));
+            self.push(Content::Missed(missed), 1);
+            // Nothing lies before it.
+            self.widen(at.as_u64());
+        }
         if self.records.is_empty() {
             let Some(block) = mark else { return false };
             self.push(Content::Block { block, skip: 0 }, 1);
         }
-        if self.next <= self.through
+        self.widen(self.through);
+        true
+    }
+
+    /// What is left over before an offset belongs to the last record.
+    fn widen(&mut self, through: u64) {
+        if self.next <= through
             && let Some(last) = self.records.last_mut()
         {
             let count = match &last.content {
                 Content::Block { block, .. } => block.count(),
                 Content::Missed(_) => 0,
             };
-            let end = Offset::from_u64(self.through);
+            let end = Offset::from_u64(through);
             last.kept = Some(Arc::new(Kept { end, places: (0..count).collect() }));
+            self.next = through + 1;
         }
-        true
     }
 }
 

@@ -97,10 +97,44 @@ fn p1_what_finds_no_offset_and_what_nobody_holds_is_missed() {
 
 #[test]
 fn p3_who_resumes_within_what_was_damaged_begins_before_it_also_once_a_part_is_healed() {
-    let mut wounds = Wounds::new([(at(10), at(14))]);
+    let (after, through, from) = (at(10), at(14), Epoch::new(3).unwrap());
+    let mended = [Mended { after, through, from }];
+    let mut wounds = Wounds::new(mended, BTreeMap::new());
     wounds.add(wound(14, 20));
     wounds.add(wound(30, 32));
-    let resumed = |offset: u64| wounds.resumes(at(offset)).counter();
+    wounds.begins(Epoch::new(5).unwrap());
+    let given = Epoch::new(4).unwrap();
+    let resumed = |offset: u64| wounds.resumes(at(offset), given).counter();
     assert_eq!([9, 10, 11, 14, 19].map(resumed), [9, 10, 10, 10, 10]);
     assert_eq!([20, 25, 30, 31, 32].map(resumed), [20, 25, 30, 30, 32]);
+}
+
+#[test]
+fn p3_a_place_that_was_given_out_in_the_present_order_is_exact() {
+    let epoch = |number| Epoch::new(number).unwrap();
+    let mended = |after, through, from| Mended { after: at(after), through: at(through), from };
+    let new = || {
+        let stored = [mended(10, 20, epoch(3)), mended(30, 40, epoch(3))];
+        let mut wounds = Wounds::new(stored, BTreeMap::new());
+        wounds.add(wound(35, 38));
+        wounds.begins(epoch(5));
+        wounds.awaits();
+        wounds
+    };
+    let mut wounds = new();
+    let resumed = |wounds: &Wounds, offset, given| wounds.resumes(at(offset), epoch(given));
+    assert_eq!([2, 3, 5].map(|given| resumed(&wounds, 15, given)), [at(10), at(15), at(15)]);
+    assert_eq!([3, 4, 5].map(|given| resumed(&wounds, 39, given)), [at(30), at(30), at(39)]);
+    assert_eq!(wounds.reorder(at(35)), Some(mended(30, 40, epoch(5))));
+    // What is found while it runs may have been passed in this start; and so may what was told.
+    wounds.change();
+    wounds.add(wound(12, 14));
+    assert_eq!(resumed(&wounds, 15, 5), at(10));
+    assert_eq!(wounds.range_of(at(15)).map(|range| range.since), Some(1), "its readers begin anew");
+    assert_eq!(wounds.reorder(at(12)), Some(mended(10, 20, epoch(6))));
+    let mut told = new();
+    assert!(matches!(told.meet(&wound(35, 38)), Met::Told(_)));
+    assert_eq!(told.reorder(at(35)), Some(mended(30, 40, epoch(6))));
+    assert_eq!((resumed(&told, 37, 5), resumed(&told, 15, 5)), (at(30), at(15)));
+    assert_eq!(told.range_of(at(37)).map(|range| range.since), Some(1));
 }

@@ -8,7 +8,9 @@ use evermesh_event::assurance::Presence;
 use evermesh_event::{Block, Offset, Origin, ResumeToken, Run, Sequence};
 use evermesh_journal::{Content, Journal, Lacking, Limits, Missed, Resume, Storage as _, Writer};
 
-use crate::world::{Entry, Seeded, World, append, block, entries, look, other, read_after, small};
+use crate::world::{
+    Entry, Seeded, World, append, block, entries, identity, look, other, read_after, small,
+};
 
 const HEADER: usize = 4096;
 
@@ -26,6 +28,13 @@ fn close(journal: &Journal, writer: &mut Writer) {
     while !writer.turn().unwrap().ended {}
 }
 
+/// A durable name that is at the end.
+fn name(journal: &Journal, key: &str) {
+    journal.open_name(key, &identity(), &["shop".into()]).unwrap();
+    let (head, frontier) = journal.here();
+    journal.advance_name(key, head, &frontier, true);
+}
+
 /// Three starts with own events and those of two others, one to five in a block; the last is
 /// closed.
 fn written(seed: u64) -> Written {
@@ -36,8 +45,11 @@ fn written(seed: u64) -> Written {
     for start in 0..3 {
         let (journal, mut writer) = world.open();
         runs.insert(journal.start().epoch.get(), journal.run());
-        for _ in 0..80 {
+        for turn in 0..80 {
             let count = 1 + dice.below(5);
+            if turn % 7 == 0 {
+                name(&journal, &format!("name-{start}-{turn}"));
+            }
             match dice.below(3) {
                 0 => {
                     let ids: Vec<_> = (id..id + count).map(|id| id.to_string()).collect();
@@ -161,6 +173,39 @@ fn check_resumed(written: &Written, journal: &Journal, what: &str) {
     }
 }
 
+/// Who was at a place under a durable name hears everything behind it; and whoever acknowledges the
+/// same place now, where everything is healed, goes on there.
+fn check_names(written: &Written, journal: &Journal, what: &str) -> u64 {
+    let (names, mut moved) = (journal.names(), 0);
+    assert!(names.len() > 20);
+    for (key, name) in names {
+        let open = || journal.open_name(&key, &name.identity, &name.sites).unwrap().acknowledged;
+        let after = open();
+        assert!(after <= name.acknowledged);
+        moved += u64::from(after < name.acknowledged);
+        let heard = held(&entries(&read_after(journal, after)));
+        let behind = written.all.iter().filter(|(at, _)| *at > name.acknowledged).cloned();
+        for event in held(&behind.collect::<Vec<_>>()).keys() {
+            assert!(heard.contains_key(event), "{what}: {key} → {after}: {event:?} is skipped");
+        }
+        journal.advance_name(&key, name.acknowledged, &name.through, true);
+        assert_eq!(open(), name.acknowledged, "{what}: {key}");
+        let given = ResumeToken { run: journal.run(), offset: name.acknowledged };
+        assert_eq!(journal.resume(&given), Resume::After(name.acknowledged), "{what}: {key}");
+    }
+    moved
+}
+
+/// What was acknowledged in a former start, once everything had been healed, does not come again.
+fn check_exact(journal: &Journal, run: Run, what: &str) {
+    for (key, name) in journal.names() {
+        let opened = journal.open_name(&key, &name.identity, &name.sites).unwrap();
+        assert_eq!(opened.acknowledged, name.acknowledged, "{what}: {key}");
+        let token = ResumeToken { run, offset: name.acknowledged };
+        assert_eq!(journal.resume(&token), Resume::After(name.acknowledged), "{what}: {key}");
+    }
+}
+
 /// Flips so many bits somewhere where something was written.
 fn flip(world: &World, dice: &Seeded, count: u64) -> String {
     let segments = world.disk.segments().unwrap();
@@ -177,15 +222,18 @@ fn flip(world: &World, dice: &Seeded, count: u64) -> String {
     what
 }
 
-fn check_healed(written: &Written, world: &World, what: &str) {
+/// How many durable names begin earlier than they were.
+fn check_healed(written: &Written, world: &World, what: &str) -> u64 {
     let (journal, mut writer) = open(world);
     heal(written, &journal, &mut writer);
     assert_eq!(missed(&journal), [], "{what}");
     let found = entries(&read_after(&journal, Offset::ZERO));
     check_whole(written, &found, what);
     check_resumed(written, &journal, what);
+    let moved = check_names(written, &journal, what);
     append(&journal, &["next"]);
     writer.turn().unwrap();
+    let run = journal.run();
     drop((journal, writer));
     world.disk.kill();
     // It is as if it had never been damaged, and nobody is asked again.
@@ -194,6 +242,8 @@ fn check_healed(written: &Written, world: &World, what: &str) {
     let again = entries(&read_after(&journal, Offset::ZERO));
     assert!(again[..again.len() - 1] == found[..], "{what}: after the next start");
     check_resumed(written, &journal, what);
+    check_exact(&journal, run, what);
+    moved
 }
 
 #[test]
@@ -213,13 +263,15 @@ fn p11_whatever_bits_flip_a_member_that_holds_all_heals_it_and_nothing_is_missed
 #[test]
 fn p11_a_segment_that_is_gone_comes_back() {
     let written = written(7);
+    let mut moved = 0;
     for first in written.world.disk.segments().unwrap() {
         let world = written.damaged(|world| {
             world.disk.remove_segment(first).unwrap();
             world.disk.sync_directory().unwrap();
         });
-        check_healed(&written, &world, &format!("{first}"));
+        moved += check_healed(&written, &world, &format!("{first}"));
     }
+    assert!(moved > 10, "{moved}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod heal;
 mod intake;
 mod limits;
 mod memory;
+mod notices;
 mod places;
 mod reading;
 mod retain;
