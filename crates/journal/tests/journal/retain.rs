@@ -135,6 +135,47 @@ fn p7_under_pressure_only_the_newest_of_each_key_stays_and_nothing_is_missed() {
 }
 
 #[test]
+fn p1_p7_what_newer_events_replace_is_left_out_before_what_is_too_old_is_cut() {
+    let world = World::new(5);
+    let (journal, mut writer) = world.open();
+    journal.cursors().presence("web-2", Presence::Expected);
+    for n in 0..200 {
+        publish(&journal, keyed(&format!("old-{n}"), "shop", n % 20, true));
+        writer.turn().unwrap();
+    }
+    let old = journal.head();
+    world.clock.pass(world.limits.max_age / 2);
+    for n in 0..200 {
+        publish(&journal, keyed(&format!("new-{n}"), "shop", n % 20, true));
+        writer.turn().unwrap();
+    }
+    world.clock.pass(world.limits.max_age / 2 + Duration::from_secs(1));
+    // One segment in each turn, and then the cut, without anything that comes.
+    for _ in 0..100 {
+        writer.turn().unwrap();
+    }
+    assert!(journal.oldest() > Offset::ZERO, "what is too old goes");
+    assert!(journal.oldest() <= old, "and nothing else");
+    let seen = read(&journal, Offset::ZERO);
+    assert!(seen.missed.is_empty(), "{:?}", seen.missed);
+    let newest: Vec<_> = (180..200).map(|n| format!("new-{n}")).collect();
+    assert!(ids(&seen).ends_with(&newest.iter().map(String::as_str).collect::<Vec<_>>()));
+    // What nothing replaces is told.
+    publish(&journal, keyed("alone", "blog", 99, false));
+    writer.turn().unwrap();
+    for n in 0..200 {
+        publish(&journal, keyed(&format!("{n}"), "shop", n % 20, true));
+        writer.turn().unwrap();
+    }
+    world.clock.pass(world.limits.max_age + Duration::from_secs(1));
+    for _ in 0..100 {
+        writer.turn().unwrap();
+    }
+    let sites: Vec<_> = read(&journal, Offset::ZERO).missed.into_iter().flat_map(|m| m.2).collect();
+    assert!(sites.contains(&"blog".to_owned()), "{sites:?}");
+}
+
+#[test]
 fn p7_what_cannot_be_replaced_is_cut_and_its_sites_are_told() {
     let mut world = World::new(3);
     world.limits = tight();
