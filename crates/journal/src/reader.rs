@@ -362,3 +362,6 @@ impl Plan {
 const fn at(place: &Place) -> wounds::Place {
     wounds::Place { segment: place.segment, marker: place.marker, position: place.position }
 }
+
+#[cfg(test)]
+mod tests;
