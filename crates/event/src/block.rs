@@ -224,6 +224,12 @@ impl Block {
         builder::coalesce(self, previous, stays)
     }
 
+    /// Nothing of it but where it ends, for whoever is at a sequence or beyond.
+    #[must_use]
+    pub fn watermark(&self, previous: Sequence) -> Self {
+        builder::watermark(self, previous)
+    }
+
     /// The part of it that leads from one sequence to another: itself, if it leads no further.
     /// Bytes of its entries are as they were.
     #[must_use]

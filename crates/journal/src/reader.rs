@@ -193,11 +193,14 @@ impl Plan {
     fn read(mut self) -> Result<(Look, u64), ReadError> {
         loop {
             let version = self.check_place()?;
-            let lost = self.shared.cuts().missed_after(self.after);
-            if !lost.is_empty() {
-                return Ok((Look::Records(lost, None), version));
+            let (met, cut) = {
+                let cuts = self.shared.cuts();
+                (cuts.met_after(self.after), cuts.end)
+            };
+            if !met.is_empty() {
+                return Ok((Look::Records(met, None), version));
             }
-            let mut open = self.open_place()?;
+            let Some(mut open) = self.open_place(cut)? else { continue };
             let records = self.read_segment(&mut open);
             // What was read may lie elsewhere by now, or may be something else.
             if self.shared.wounds().version() != version {
@@ -298,12 +301,17 @@ impl Plan {
         Ok(())
     }
 
-    fn open_place(&self) -> Result<Open, ReadError> {
+    /// `None`: more was cut than through `cut`, and it may have been what comes next.
+    fn open_place(&self, cut: Offset) -> Result<Option<Open>, ReadError> {
         if let Some(open) = self.open.as_ref().filter(|open| self.is_wound(&open.place)) {
-            return Ok(open.clone());
+            return Ok(Some(open.clone()));
         }
         let place = {
             let catalog = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner);
+            // The writer says so before the segment leaves the catalog.
+            if self.shared.cuts().end != cut {
+                return Ok(None);
+            }
             match &self.open {
                 Some(open) => catalog.go_on(open.place).or_else(|| catalog.locate(self.after)),
                 None => catalog.locate(self.after),
@@ -312,12 +320,16 @@ impl Plan {
         let place = place.ok_or_else(|| self.lacking())?;
         match &self.open {
             Some(open) if open.place.is_same_file(&place) => {
-                Ok(Open { file: Arc::clone(&open.file), place })
+                Ok(Some(Open { file: Arc::clone(&open.file), place }))
             }
             _ => {
                 let file = self.shared.storage.open_segment(place.segment);
+                // Its file goes after that.
+                if file.is_err() && self.shared.cuts().end != cut {
+                    return Ok(None);
+                }
                 let file = file.map_err(|error| self.refused(&error))?;
-                Ok(Open { file, place })
+                Ok(Some(Open { file, place }))
             }
         }
     }
@@ -350,3 +362,6 @@ impl Plan {
 const fn at(place: &Place) -> wounds::Place {
     wounds::Place { segment: place.segment, marker: place.marker, position: place.position }
 }
+
+#[cfg(test)]
+mod tests;

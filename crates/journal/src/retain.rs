@@ -36,6 +36,18 @@ const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) struct Retain {
     looked: Duration,
     pass: Option<Pass>,
+    aged: Aged,
+}
+
+/// Whether what newer events replace is left out before what is too old is cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Aged {
+    #[default]
+    Nothing,
+    /// A pass is on its way.
+    Passes,
+    /// It was looked at.
+    Passed,
 }
 
 /// Why a segment goes.
@@ -59,16 +71,35 @@ impl Writer {
             }
             while pressed(self, SEGMENTS_HARD) && self.cut_oldest(Why::Pressed)? {}
         }
-        if now.saturating_sub(self.retain.looked) < LOOK_EVERY {
+        if self.retain.aged == Aged::Passes {
+            self.coalesce_step()?;
+        } else if now.saturating_sub(self.retain.looked) < LOOK_EVERY {
             return Ok(());
         }
         self.retain.looked = now;
         while let Some(why) = self.may_go() {
+            if why == Why::Old && self.passes_first() {
+                // There may be nothing else to do.
+                self.shared.bell.ring();
+                return Ok(());
+            }
             if !self.cut_oldest(why)? {
                 break;
             }
         }
+        self.retain.aged = Aged::Nothing;
         Ok(())
+    }
+
+    /// Something that somebody lacks is too old: what newer events replace is left out before it
+    /// goes. Once: what cannot be rewritten does not stay for that.
+    fn passes_first(&mut self) -> bool {
+        if self.retain.aged == Aged::Nothing {
+            self.retain.pass = self.retain.pass.take().or_else(|| self.begin_pass());
+        }
+        let passes = self.retain.pass.is_some() && self.retain.aged != Aged::Passed;
+        self.retain.aged = if passes { Aged::Passes } else { Aged::Passed };
+        passes
     }
 
     /// Whether the oldest segment may go.
@@ -77,14 +108,12 @@ impl Writer {
         let catalog = shared.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let oldest = catalog.sealed().first()?;
         let age = shared.now().saturating_sub(oldest.taken);
-        if age > shared.limits.max_age {
-            return Some(Why::Old);
-        }
+        let old = age > shared.limits.max_age;
         let members = shared.cursors.snapshot();
-        let past = age >= shared.limits.keep_at_least
+        let past = (old || age >= shared.limits.keep_at_least)
             && shared.applied.past(&oldest.reaches)
             && shared.needs().past(&members, &shared.origin, &oldest.reaches);
-        past.then_some(Why::Unneeded)
+        if past { Some(Why::Unneeded) } else { old.then_some(Why::Old) }
     }
 
     /// Cuts the oldest segment; false if there is none but the one that is written.
@@ -102,7 +131,7 @@ impl Writer {
         self.store_cuts(&cuts, &producers)?;
         let mut numbering = shared.numbering();
         for (origin, cut) in &cuts.origins {
-            numbering.bases.advance(origin, cut.through);
+            numbering.bases.advance(origin, cut.lost);
         }
         numbering.space.freed(length);
         drop(numbering);

@@ -202,6 +202,24 @@ pub(super) fn coalesce(
     some(block, previous.min(block.previous), block.last, stays)
 }
 
+/// See [`Block::watermark`].
+pub(super) fn watermark(block: &Block, previous: Sequence) -> Block {
+    let made = seal(Parts {
+        origin: block.origin.clone(),
+        start: block.start,
+        previous: previous.min(block.last),
+        first: block.last,
+        last: block.last,
+        count: 0,
+        kinds: Vec::new(),
+        sampled: false,
+        coalesced: true,
+        body: &[],
+    });
+    // Without a body its lengths always have a place.
+    made.unwrap_or_else(|| block.clone())
+}
+
 /// See [`Block::within`].
 pub(super) fn within(block: &Block, after: Sequence, through: Sequence) -> Block {
     let (previous, last) = (block.previous.max(after), block.last.min(through));

@@ -332,7 +332,9 @@ impl Numbering {
     pub(crate) fn forget(&mut self, shared: &Shared, node: &NodeName) -> bool {
         let of = self.frontier.iter().filter(|(origin, _)| origin.node == *node);
         let of: Vec<_> = of.map(|(origin, at)| (origin.clone(), at)).collect();
-        if of.iter().any(|(origin, at)| self.bases.get(origin) < *at) {
+        let cut = shared.cuts().frontier();
+        let gone = |origin: &Origin| cut.get(origin).max(self.bases.get(origin));
+        if of.iter().any(|(origin, at)| gone(origin) < *at) {
             return false;
         }
         let mut starts = shared.starts();

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{Buf as _, BufMut as _};
-use evermesh_event::{Offset, Sequence};
+use bytes::{Buf as _, BufMut as _, Bytes};
+use evermesh_event::{Block, Offset, Sequence};
 use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
 
 use super::{META, State, Trouble, decode_origin, encode_origin, notices, unreadable};
@@ -74,10 +74,15 @@ pub(super) fn load(read: &ReadTransaction) -> Result<Stored, Trouble> {
             for row in table.iter()? {
                 let (origin, value) = row?;
                 let reach = decode(value.value())?;
-                match origin.value() {
-                    FORGOTTEN => cuts.forgotten = reach,
-                    origin => drop(cuts.origins.insert(decode_origin(origin)?, reach)),
+                if origin.value() == FORGOTTEN {
+                    cuts.forgotten = reach;
+                    continue;
                 }
+                let origin = decode_origin(origin.value())?;
+                if reach.mark.as_ref().is_some_and(|mark| *mark.origin() != origin) {
+                    return Err(unreadable("the mark of another origin"));
+                }
+                cuts.origins.insert(origin, reach);
             }
         }
         // Nothing was ever cut.
@@ -104,6 +109,9 @@ fn encode(reach: &Reach) -> Vec<u8> {
     let mut row = Vec::new();
     row.put_u64_le(reach.through.as_u64());
     row.put_u64_le(reach.offset.as_u64());
+    let mark = reach.mark.as_ref().map(|mark| mark.encoded().clone()).unwrap_or_default();
+    row.put_u32_le(u32::try_from(mark.len()).unwrap_or_default());
+    row.put_slice(&mark);
     for (site, offset) in &reach.sites {
         row.put_u64_le(offset.as_u64());
         row.put_u16_le(u16::try_from(site.len()).unwrap_or_default());
@@ -114,11 +122,20 @@ fn encode(reach: &Reach) -> Vec<u8> {
 
 fn decode(mut row: &[u8]) -> Result<Reach, Trouble> {
     let short = |_| unreadable("what was cut");
-    let mut reach = Reach {
-        through: Sequence::from_u64(row.try_get_u64_le().map_err(short)?),
-        offset: Offset::from_u64(row.try_get_u64_le().map_err(short)?),
-        sites: BTreeMap::new(),
+    let through = Sequence::from_u64(row.try_get_u64_le().map_err(short)?);
+    let offset = Offset::from_u64(row.try_get_u64_le().map_err(short)?);
+    let length = usize::try_from(row.try_get_u32_le().map_err(short)?).unwrap_or(usize::MAX);
+    let (mark, rest) = row.split_at_checked(length).ok_or_else(|| unreadable("a mark"))?;
+    row = rest;
+    let mark = match mark {
+        [] => None,
+        mark => Some(Block::decode(Bytes::copy_from_slice(mark)).map_err(unreadable)?),
     };
+    if mark.as_ref().is_some_and(|mark| mark.last() != through || mark.count() > 0) {
+        return Err(unreadable("a mark that leads elsewhere"));
+    }
+    let lost = mark.as_ref().map_or(through, Block::previous);
+    let mut reach = Reach { through, offset, lost, sites: BTreeMap::new(), mark };
     while !row.is_empty() {
         let offset = Offset::from_u64(row.try_get_u64_le().map_err(short)?);
         let length = usize::from(row.try_get_u16_le().map_err(short)?);
@@ -129,4 +146,36 @@ fn decode(mut row: &[u8]) -> Result<Reach, Trouble> {
         row = rest;
     }
     Ok(reach)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use evermesh_event::{BlockBuilder, Fill, JournalId, NodeName, Origin, StartId, validate};
+    use evermesh_proto::v1;
+
+    use super::*;
+
+    #[test]
+    fn what_was_cut_there_and_back_and_nothing_else_is_taken_for_it() {
+        let origin = Origin { node: NodeName::new("a").unwrap(), journal: JournalId::new([1; 16]) };
+        let at = Sequence::from_u64;
+        let mut block = BlockBuilder::new(origin, StartId::new([2; 16]), at(3));
+        let event = v1::Event { site: "shop".into(), r#type: "t".into(), ..v1::Event::default() };
+        let fill = Fill { id: uuid::Uuid::nil(), now: std::time::UNIX_EPOCH };
+        block.push(at(9), &validate(event, fill).unwrap(), false);
+        let mark = Some(block.finish().unwrap().watermark(at(4)));
+        let offset = Offset::from_u64(12);
+        let sites = BTreeMap::from([("shop".to_owned(), Offset::from_u64(7))]);
+        let reach = Reach { through: at(9), offset, lost: at(4), sites, mark };
+        let row = encode(&reach);
+        assert_eq!(decode(&row).ok(), Some(reach.clone()));
+        let without = Reach { lost: at(9), mark: None, ..reach.clone() };
+        assert_eq!(decode(&encode(&without)).ok(), Some(without));
+        let elsewhere = Reach { through: at(8), ..reach };
+        assert!(decode(&encode(&elsewhere)).is_err());
+        let whole = row.len() - (8 + 2 + "shop".len());
+        let cut_short = (0..row.len()).filter(|length| *length != whole);
+        cut_short.for_each(|length| assert!(decode(&row[..length]).is_err(), "{length}"));
+    }
 }

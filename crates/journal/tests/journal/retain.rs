@@ -135,6 +135,47 @@ fn p7_under_pressure_only_the_newest_of_each_key_stays_and_nothing_is_missed() {
 }
 
 #[test]
+fn p1_p7_what_newer_events_replace_is_left_out_before_what_is_too_old_is_cut() {
+    let world = World::new(5);
+    let (journal, mut writer) = world.open();
+    journal.cursors().presence("web-2", Presence::Expected);
+    for n in 0..200 {
+        publish(&journal, keyed(&format!("old-{n}"), "shop", n % 20, true));
+        writer.turn().unwrap();
+    }
+    let old = journal.head();
+    world.clock.pass(world.limits.max_age / 2);
+    for n in 0..200 {
+        publish(&journal, keyed(&format!("new-{n}"), "shop", n % 20, true));
+        writer.turn().unwrap();
+    }
+    world.clock.pass(world.limits.max_age / 2 + Duration::from_secs(1));
+    // One segment in each turn, and then the cut, without anything that comes.
+    for _ in 0..100 {
+        writer.turn().unwrap();
+    }
+    assert!(journal.oldest() > Offset::ZERO, "what is too old goes");
+    assert!(journal.oldest() <= old, "and nothing else");
+    let seen = read(&journal, Offset::ZERO);
+    assert!(seen.missed.is_empty(), "{:?}", seen.missed);
+    let newest: Vec<_> = (180..200).map(|n| format!("new-{n}")).collect();
+    assert!(ids(&seen).ends_with(&newest.iter().map(String::as_str).collect::<Vec<_>>()));
+    // What nothing replaces is told.
+    publish(&journal, keyed("alone", "blog", 99, false));
+    writer.turn().unwrap();
+    for n in 0..200 {
+        publish(&journal, keyed(&format!("{n}"), "shop", n % 20, true));
+        writer.turn().unwrap();
+    }
+    world.clock.pass(world.limits.max_age + Duration::from_secs(1));
+    for _ in 0..100 {
+        writer.turn().unwrap();
+    }
+    let sites: Vec<_> = read(&journal, Offset::ZERO).missed.into_iter().flat_map(|m| m.2).collect();
+    assert!(sites.contains(&"blog".to_owned()), "{sites:?}");
+}
+
+#[test]
 fn p7_what_cannot_be_replaced_is_cut_and_its_sites_are_told() {
     let mut world = World::new(3);
     world.limits = tight();
@@ -186,72 +227,149 @@ fn p5_p7_a_producers_counter_outlives_the_record_that_it_stood_in() {
 #[derive(Clone, Debug)]
 struct Known {
     origin: Origin,
+    sequence: Sequence,
+    /// Where it was put.
+    offset: Offset,
     site: String,
     key: u64,
     coalesce: bool,
 }
 
+/// The journal of a run, and what the shadow knows of it.
+struct Run {
+    seed: u64,
+    world: World,
+    journal: Journal,
+    writer: Writer,
+    events: BTreeMap<(Origin, Sequence), Known>,
+    /// What was there when it was cut.
+    cut: Vec<(Offset, Origin, Sequence, String)>,
+}
+
+impl Run {
+    /// A writer's turn, or something longer; notes what it cuts.
+    fn watch(&mut self, act: impl FnOnce(&mut Self)) {
+        /// With less on the disk than that nothing is cut.
+        const PRESSED_BYTES: u64 = 12 * 40 * 1024;
+        let oldest = self.journal.oldest();
+        let mut held = Vec::new();
+        if self.journal.status().disk_bytes > PRESSED_BYTES {
+            for record in read_after(&self.journal, oldest) {
+                let Content::Block { block, .. } = &record.content else { continue };
+                held.extend(record.taken_entries().map(|(offset, entry)| {
+                    let site = entry.glance().site.to_owned();
+                    (offset, block.origin().clone(), entry.sequence, site)
+                }));
+            }
+        }
+        act(self);
+        if self.journal.oldest() > oldest {
+            let end = self.journal.oldest();
+            self.cut.extend(held.into_iter().filter(|(offset, ..)| *offset <= end));
+        }
+    }
+
+    fn turn(&mut self) {
+        self.watch(|run| {
+            run.writer.turn().unwrap();
+        });
+    }
+
+    fn crash(&mut self, random: &Seeded) {
+        self.watch(|run| {
+            run.world.disk.stop_after(random.below(40));
+            while run.writer.turn().is_ok() && random.below(8) > 0 {}
+            let (journal, writer) = World::new(0).open();
+            drop((
+                std::mem::replace(&mut run.journal, journal),
+                std::mem::replace(&mut run.writer, writer),
+            ));
+            run.world.disk.crash(random);
+            (run.journal, run.writer) = run.world.open();
+            run.journal.cursors().presence("web-9", Presence::Expected);
+            // What was lost was never durable.
+            let frontier = run.journal.frontier();
+            run.events.retain(|(origin, sequence), _| *sequence <= frontier.get(origin));
+        });
+    }
+
+    /// The newest record holds these, through a sequence.
+    fn add(&mut self, origin: &Origin, through: Sequence, of: &[(&str, u64, bool)]) {
+        for (before, (site, key, coalesce)) in of.iter().rev().enumerate() {
+            let sequence = Sequence::from_u64(through.as_u64() - before as u64);
+            let offset = Offset::from_u64(self.journal.head().as_u64() - before as u64);
+            let (origin, site, key, coalesce) = (origin.clone(), (*site).into(), *key, *coalesce);
+            let known = Known { origin, sequence, offset, site, key, coalesce };
+            self.events.insert((known.origin.clone(), sequence), known);
+        }
+    }
+}
+
 /// Publishes, takes, turns, crashes; afterwards each event that was durable is heard, replaced by a
-/// newer one that is heard, or missed.
+/// newer one that is heard, or missed, from wherever one reads or pulls; and nothing is missed but
+/// what was cut before anything replaced it.
 fn run(seed: u64, reached: &mut Reached) {
     let random = Seeded::new(seed);
     let mut world = World::new(seed);
     world.limits = tight();
-    let (mut journal, mut writer) = world.open();
+    let (journal, writer) = world.open();
     journal.cursors().presence("web-9", Presence::Expected);
+    let (events, cut) = (BTreeMap::new(), Vec::new());
+    let mut run = Run { seed, world, journal, writer, events, cut };
     let web_2 = other("web-2");
-    let mut events = BTreeMap::<(Origin, Sequence), Known>::new();
+    // In some runs nearly everything replaces something.
+    let lasting = [4, 4, 16][random.below(3) as usize];
     let (mut came, mut number) = (0, 0);
-    for _ in 0..250 {
-        number += 1;
-        if journal.status().disk_bytes > 12 * world.limits.segment_bytes {
+    for _ in 0..200 {
+        if run.journal.status().disk_bytes > 12 * run.world.limits.segment_bytes {
             // The writer always runs in production; here it may have been left out.
-            let _ = writer.turn();
+            run.turn();
         }
-        let site = ["shop", "blog"][random.below(2) as usize];
-        let (key, coalesce) = (random.below(12), random.below(4) > 0);
-        let intake = sized(&number.to_string(), site, key, coalesce, 4000);
-        let known =
-            |origin: &Origin| Known { origin: origin.clone(), site: site.into(), key, coalesce };
+        let of: Vec<_> = (0..1 + random.below(3))
+            .map(|_| {
+                let site = ["shop", "blog"][random.below(2) as usize];
+                (site, random.below(12), random.below(lasting) > 0)
+            })
+            .collect();
+        let intake = of.iter().map(|(site, key, coalesce)| {
+            number += 1;
+            sized(&number.to_string(), site, *key, *coalesce, 2500)
+        });
+        let intake: Vec<_> = intake.collect();
         match random.below(10) {
             0..5 => {
-                let sequence = publish(&journal, intake);
-                events.insert((journal.origin().clone(), sequence), known(journal.origin()));
+                let through = now(run.journal.append(&identity(), intake)).unwrap().own_through;
+                run.add(&run.journal.origin().clone(), through, &of);
             }
             5..9 => {
                 let at = |counter: u64| Sequence::from_u64((1 << 40) + counter);
                 let previous = if came == 0 { Sequence::ZERO } else { at(came) };
-                came += 1;
                 let mut block = BlockBuilder::new(web_2.clone(), StartId::new([8; 16]), previous);
-                block.push(at(came), &intake.event, false);
-                now(journal.take(block.finish().unwrap())).unwrap();
-                events.insert((web_2.clone(), at(came)), known(&web_2));
+                for intake in &intake {
+                    came += 1;
+                    block.push(at(came), &intake.event, false);
+                }
+                now(run.journal.take(block.finish().unwrap())).unwrap();
+                run.add(&web_2, at(came), &of);
                 if random.below(2) == 0 {
-                    journal.note_head(&web_2, at(came));
+                    run.journal.note_head(&web_2, at(came));
                 }
             }
-            _ => world.clock.pass(Duration::from_secs(1)),
+            _ => run.world.clock.pass(Duration::from_secs(1)),
         }
         if random.below(40) == 0 {
-            world.disk.stop_after(random.below(40));
-            while writer.turn().is_ok() && random.below(8) > 0 {}
-            drop((journal, writer));
-            world.disk.crash(random.as_ref());
-            (journal, writer) = world.open();
-            journal.cursors().presence("web-9", Presence::Expected);
-            // What was lost was never durable.
-            let frontier = journal.frontier();
-            events.retain(|(origin, sequence), _| *sequence <= frontier.get(origin));
-            came = frontier.get(&web_2).counter();
+            run.crash(random.as_ref());
+            came = run.journal.frontier().get(&web_2).counter();
         } else if random.below(3) > 0 {
-            writer.turn().unwrap();
+            run.turn();
         }
     }
-    while !writer.idle() {
-        writer.turn().unwrap();
+    while !run.writer.idle() {
+        run.turn();
     }
-    assert!(journal.status().disk_bytes <= world.limits.max_bytes, "seed {seed}");
-    check(seed, &journal, &events, reached);
+    let max_bytes = run.world.limits.max_bytes;
+    assert!(run.journal.status().disk_bytes <= max_bytes, "seed {seed}");
+    run.check(reached);
 }
 
 /// How often each fate was met.
@@ -259,55 +377,130 @@ fn run(seed: u64, reached: &mut Reached) {
 struct Reached {
     replaced: u64,
     missed: u64,
+    /// Missed of some sites only, where the other one was cut, too.
+    spared: u64,
+    /// Pulled over what was cut, without a missed.
+    led: u64,
 }
 
 impl Reached {
     const fn all(&self) -> bool {
-        self.replaced > 0 && self.missed > 0
+        self.replaced > 0 && self.missed > 0 && self.spared > 0 && self.led > 0
     }
 }
 
-fn check(
-    seed: u64,
-    journal: &Journal,
-    events: &BTreeMap<(Origin, Sequence), Known>,
-    reached: &mut Reached,
-) {
-    let all = read(journal, Offset::ZERO);
-    let heard: BTreeSet<_> = all.heard.iter().map(|(_, o, s, _)| (o.clone(), *s)).collect();
-    assert!(heard.iter().all(|event| events.contains_key(event)), "seed {seed}: a phantom");
-    let missed = |sequence: Sequence, known: &Known| {
-        all.missed.iter().any(|(origin, through, sites)| {
-            *origin == known.origin
-                && sequence <= *through
-                && (sites.is_empty() || sites.contains(&known.site))
-        })
-    };
-    for ((origin, sequence), known) in events {
-        let replaced = || {
-            known.coalesce
-                && heard.iter().any(|(o, s)| {
-                    let newer = &events[&(o.clone(), *s)];
-                    let same = newer.site == known.site && newer.key == known.key;
-                    o == origin && s > sequence && newer.coalesce && same
+impl Run {
+    fn check(&self, reached: &mut Reached) {
+        let all = read(&self.journal, Offset::ZERO);
+        let phantom = all.heard.iter().find(|h| !self.events.contains_key(&(h.1.clone(), h.2)));
+        assert!(phantom.is_none(), "seed {}: {phantom:?}", self.seed);
+        self.check_from(Offset::ZERO, reached);
+        // From any place on, the same entries come that lie behind it.
+        let random = Seeded::new(self.seed ^ 1);
+        let Some(last) = all.heard.last() else { return };
+        for n in 0..16 {
+            // Half of them where something was cut.
+            let low = if n % 2 == 0 { 1 << 40 } else { all.heard[0].0.as_u64() };
+            let high = if n % 2 == 0 { self.journal.oldest() } else { last.0 };
+            let after = Offset::from_u64(low + random.below(high.as_u64().max(low) - low + 1));
+            let behind: Vec<_> = all.heard.iter().filter(|e| e.0 > after).cloned().collect();
+            assert_eq!(read(&self.journal, after).heard, behind, "{}, after {after}", self.seed);
+            self.check_from(after, reached);
+            let pulled = self.events.values().nth(random.below(self.events.len() as u64) as usize);
+            let Known { origin, sequence, .. } = pulled.unwrap();
+            self.check_pull(origin, *sequence, reached);
+        }
+        self.check_pull(&other("web-2"), Sequence::ZERO, reached);
+        self.check_pull(self.journal.origin(), Sequence::ZERO, reached);
+    }
+
+    /// What a subscription hears that is at an offset.
+    fn check_from(&self, after: Offset, reached: &mut Reached) {
+        let read = read(&self.journal, after);
+        let heard = read.heard.iter().map(|h| (h.1.clone(), h.2)).collect();
+        let due = self.events.values().filter(|known| known.offset > after);
+        self.check_each(due, &heard, &read.missed, reached);
+        for (origin, through, sites) in &read.missed {
+            let lost = |site: Option<&String>| {
+                self.cut.iter().any(|(offset, of, sequence, was)| {
+                    let within = *offset > after && sequence <= through;
+                    of == origin && within && site.is_none_or(|site| site == was)
                 })
-        };
-        let here = heard.contains(&(origin.clone(), *sequence));
-        match (here, replaced(), missed(*sequence, known)) {
-            (true, _, _) => {}
-            (_, true, _) => reached.replaced += 1,
-            (_, _, true) => reached.missed += 1,
-            _ => panic!("seed {seed}: {origin} {sequence} vanished: {known:?}"),
+            };
+            let needless = !lost(None) || sites.iter().any(|site| !lost(Some(site)));
+            assert!(!needless, "seed {}, after {after}: {origin} {through} {sites:?}", self.seed);
+            reached.spared += u64::from(sites.len() == 1);
         }
     }
-    // From any place on, the same entries come that lie behind it.
-    let random = Seeded::new(seed ^ 1);
-    for _ in 0..8 {
-        let Some(last) = all.heard.last() else { return };
-        let (low, high) = (all.heard[0].0.as_u64(), last.0.as_u64());
-        let after = Offset::from_u64(low + random.below(high - low + 1));
-        let behind: Vec<_> = all.heard.iter().filter(|e| e.0 > after).cloned().collect();
-        assert_eq!(read(journal, after).heard, behind, "seed {seed}, after {after}");
+
+    /// What a member is served that lacks nothing of an origin through a sequence.
+    fn check_pull(&self, origin: &Origin, from: Sequence, reached: &mut Reached) {
+        let (mut at, mut heard, mut missed) = (from, BTreeSet::new(), Vec::new());
+        for record in read_after(&self.journal, self.journal.place_of(origin, from)) {
+            let Some((_, through)) = record.moves().filter(|(of, to)| *of == origin && *to > at)
+            else {
+                continue;
+            };
+            match &record.content {
+                Content::Block { block, .. } => {
+                    assert!(block.previous() <= at, "seed {}: a hole at {at}", self.seed);
+                    let new = block.entries().filter(|entry| entry.sequence > at);
+                    heard.extend(new.map(|entry| (origin.clone(), entry.sequence)));
+                }
+                Content::Missed(told) => missed.push((origin.clone(), through, told.sites.clone())),
+            }
+            at = through;
+        }
+        assert_eq!(at, self.journal.frontier().get(origin), "seed {}", self.seed);
+        let due =
+            self.events.values().filter(|known| known.origin == *origin && known.sequence > from);
+        self.check_each(due, &heard, &missed, reached);
+        let lost = self.cut.iter().any(|(_, of, sequence, _)| of == origin && *sequence > from);
+        assert!(
+            lost || missed.is_empty(),
+            "seed {}: from {from}, needlessly {missed:?}",
+            self.seed
+        );
+        let held = self.journal.holdings()[origin].base;
+        assert_eq!(held > from, !missed.is_empty(), "seed {}: what is said to be held", self.seed);
+        let led = !self
+            .events
+            .values()
+            .filter(|known| known.sequence > from && known.origin == *origin)
+            .all(|known| known.offset > self.journal.oldest());
+        reached.led += u64::from(led && missed.is_empty());
+    }
+
+    fn check_each<'a>(
+        &self,
+        due: impl Iterator<Item = &'a Known>,
+        heard: &BTreeSet<(Origin, Sequence)>,
+        missed: &[(Origin, Sequence, Vec<String>)],
+        reached: &mut Reached,
+    ) {
+        for known in due {
+            let replaced = || {
+                known.coalesce
+                    && heard.iter().any(|(o, s)| {
+                        let newer = &self.events[&(o.clone(), *s)];
+                        let same = newer.site == known.site && newer.key == known.key;
+                        *o == known.origin && *s > known.sequence && newer.coalesce && same
+                    })
+            };
+            let told = || {
+                missed.iter().any(|(origin, through, sites)| {
+                    *origin == known.origin
+                        && known.sequence <= *through
+                        && (sites.is_empty() || sites.contains(&known.site))
+                })
+            };
+            match (heard.contains(&(known.origin.clone(), known.sequence)), replaced(), told()) {
+                (true, _, _) => {}
+                (_, true, _) => reached.replaced += 1,
+                (_, _, true) => reached.missed += 1,
+                _ => panic!("seed {}: {known:?} vanished", self.seed),
+            }
+        }
     }
 }
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use evermesh_event::assurance::{applied, replicated};
+use evermesh_event::assurance::{Presence, applied, replicated};
 use evermesh_event::{
-    Block, BlockBuilder, Fill, JournalId, NodeName, Origin, Sequence, StartId, validate,
+    Block, BlockBuilder, Fill, JournalId, NodeName, Offset, Origin, Sequence, StartId, validate,
 };
+use evermesh_journal::Limits;
 use evermesh_journal::simulated::MemoryDisk;
 use evermesh_proto::v1;
 
@@ -176,4 +177,59 @@ async fn a_feed_sends_what_lies_above_the_frontier_and_says_goodbye() {
     assert_eq!(said.head, peer.journal.durable().borrow().own.as_u64());
     assert!(pulled.message().await.unwrap().is_none());
     tokio::time::timeout(Duration::from_secs(5), goodbye).await.unwrap().unwrap();
+}
+
+/// What comes after the welcome, until a block ends at a sequence: how many events, which of them
+/// have a key, and the blocks without any.
+async fn pulled(peer: &Peer, through: Sequence) -> (u32, Vec<String>, Vec<Block>) {
+    let mut pulled = peer.pull("web-2").await.unwrap();
+    pulled.message().await.unwrap().unwrap();
+    let (mut events, mut keyed, mut marks) = (0, Vec::new(), Vec::new());
+    loop {
+        let blocks = match pulled.message().await.unwrap().unwrap().message {
+            Some(v1::pull_response::Message::Blocks(blocks)) => blocks.blocks,
+            other => panic!("{other:?}"),
+        };
+        for block in blocks.into_iter().map(|block| Block::decode(block).unwrap()) {
+            events += block.count();
+            let entries = block.entries().map(|entry| entry.glance().id.to_owned());
+            keyed.extend(entries.filter(|id| id.starts_with("keyed")));
+            let last = block.last();
+            marks.extend((block.count() == 0).then_some(block));
+            if last == through {
+                return (events, keyed, marks);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p1_what_was_cut_after_it_had_been_replaced_is_led_over_and_not_missed() {
+    let segment_bytes = 40 * 1024;
+    let peer = Peer::start_within(Limits {
+        segment_bytes,
+        max_bytes: 16 * segment_bytes,
+        reserve_bytes: 2 * segment_bytes,
+        tail_bytes: 4 * 1024,
+        ..Limits::default()
+    });
+    peer.journal.cursors().presence("web-2", Presence::Expected);
+    let data = Bytes::from(vec![b'x'; 4000]);
+    let mut others = 0;
+    for n in 0..=120 {
+        let (id, key, data) = (format!("keyed-{n}"), "k".into(), data.clone());
+        let event = v1::Event { id, key, coalesce: true, data, ..Default::default() };
+        peer.append_event(event).await;
+    }
+    // Segments of which nothing is left make room for one that is begun.
+    while peer.journal.oldest() == Offset::ZERO {
+        let (id, data) = (format!("other-{others}"), data.clone());
+        peer.append_event(v1::Event { id, data, ..Default::default() }).await;
+        others += 1;
+    }
+    let (origin, head) = (peer.journal.origin().clone(), peer.journal.own_head());
+    assert_eq!(peer.journal.holdings()[&origin].base, Sequence::ZERO, "it serves everybody");
+    let (events, keyed, marks) = pulled(&peer, head).await;
+    assert_eq!((events, keyed), (others + 1, vec!["keyed-120".to_owned()]));
+    assert_eq!(marks[0].previous(), Sequence::ZERO);
 }

@@ -189,8 +189,17 @@ impl Peer {
         Self::start_on(&Arc::new(MemoryDisk::new()), script)
     }
 
+    /// With a journal that takes little.
+    pub(crate) fn start_within(limits: Limits) -> Self {
+        Self::start_with(&Arc::new(MemoryDisk::new()), limits, Script::default())
+    }
+
     /// On a disk that a former start may have left.
     pub(crate) fn start_on(disk: &Arc<MemoryDisk>, script: Script) -> Self {
+        Self::start_with(disk, Limits::default(), script)
+    }
+
+    fn start_with(disk: &Arc<MemoryDisk>, limits: Limits, script: Script) -> Self {
         let node = NodeName::new("web-1").unwrap();
         let clock: Arc<dyn Clock> = Arc::new(Paused(tokio::time::Instant::now()));
         let random: Arc<dyn Random> = Arc::new(Counting(Default::default()));
@@ -199,7 +208,7 @@ impl Peer {
             storage: Arc::clone(disk) as Arc<dyn Storage>,
             clock: Arc::clone(&clock),
             random: Arc::clone(&random),
-            limits: Limits::default(),
+            limits,
         })
         .unwrap();
         tokio::spawn(writer.run());
@@ -253,12 +262,11 @@ impl Peer {
     }
 
     pub(crate) async fn append(&self, id: &str) {
-        let event = v1::Event {
-            id: id.into(),
-            site: "shop".into(),
-            r#type: "t".into(),
-            ..Default::default()
-        };
+        self.append_event(v1::Event { id: id.into(), ..Default::default() }).await;
+    }
+
+    pub(crate) async fn append_event(&self, event: v1::Event) {
+        let event = v1::Event { site: "shop".into(), r#type: "t".into(), ..event };
         let fill = Fill { id: uuid::Uuid::nil(), now: SystemTime::UNIX_EPOCH };
         let event = validate(event, fill).unwrap();
         let appended = self

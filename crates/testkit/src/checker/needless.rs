@@ -62,7 +62,7 @@ fn needless(
         }
         ("unknown_token" | "unknown_name", _) => Some("it began otherwise".to_owned()),
         ("hole", _) if is_contested(told, disks) => None,
-        ("hole", _) => held(told, lines, None),
+        ("hole", _) => held(told, lines, None, told.scope.from),
         ("forgotten", _) => {
             let origin = told.scope.origin.as_deref().unwrap_or_default();
             let lost = disks.changed(disks.host_of(origin), 0, told.at, &LOSES_PLACES);
@@ -83,8 +83,9 @@ fn needless(
             let flips = [Exchange::Flipped, Exchange::FlippedState];
             (!disks.changed_anywhere(told.at, &flips)).then(|| "no disk was damaged".to_owned())
         }
-        // What a node cut it cannot deliver in its place any more, whoever else holds it.
-        ("retention", _) => held(told, lines, Some(&stream.node)),
+        // What a node cut it cannot deliver in its place any more, whoever else holds it. What it
+        // says to serve all the same, it left out because newer events replace it.
+        ("retention", _) => held(told, lines, Some(&stream.node), told.scope.through),
         _ => None,
     }
 }
@@ -108,8 +109,9 @@ fn is_contested(told: &Told, disks: &Disks) -> bool {
     disks.is_contested(&Number { origin, sequence: told.scope.through }, told.at)
 }
 
-/// Who still holds all of a range, of those that were looked at when it was told; `only`: this one.
-fn held(told: &Told, lines: &[Line], only: Option<&str>) -> Option<String> {
+/// Who still holds all of a range from a sequence on, of those that were looked at when it was
+/// told; `only`: this one.
+fn held(told: &Told, lines: &[Line], only: Option<&str>, from: u64) -> Option<String> {
     let origin = told.scope.origin.as_ref()?;
     let mut asked = HashSet::new();
     let after = lines.get(told.order..).unwrap_or_default().iter();
@@ -119,7 +121,7 @@ fn held(told: &Told, lines: &[Line], only: Option<&str>) -> Option<String> {
                 && only.is_none_or(|only| only == node)
                 && asked.insert(node.clone()) =>
         {
-            let all = *base < told.scope.from && *through >= told.scope.through;
+            let all = *base < from && *through >= told.scope.through;
             all.then(|| format!("{node} holds it from {base} through {through}"))
         }
         _ => None,

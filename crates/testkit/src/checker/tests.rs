@@ -319,6 +319,12 @@ fn p1_a_missed_for_what_is_known_or_held_is_needless() {
     run.missed("hole", 4, 6, Some(ORIGIN)).holds("web-2", 4, 6, 6);
     assert_eq!(run.verdicts(), clean(), "nobody held it");
     let mut run = Run::faultless();
+    run.missed("retention", 0, 6, Some(ORIGIN)).holds("web-1", 6, 8, 8).holds("web-2", 0, 8, 8);
+    assert_eq!(run.verdicts(), clean(), "its node cut it");
+    let mut run = Run::faultless();
+    run.missed("retention", 0, 6, Some(ORIGIN)).holds("web-1", 5, 8, 8);
+    assert_eq!(run.verdicts(), [Verdict::MissedNeedlessly], "what was lost ended before");
+    let mut run = Run::faultless();
     for _ in 0..5 {
         run.say(What::Rejecting { stream: 1, offset: 3 });
     }
