@@ -311,10 +311,14 @@ impl Numbering {
 
     /// The journals of a name of which something may be missed that was not told.
     pub(super) fn untold(&self, shared: &Shared, node: &NodeName) -> Vec<Origin> {
-        let mut origins: Vec<_> = shared.starts().origins_of(node).cloned().collect();
+        let starts = shared.starts();
+        let mut origins: Vec<_> = starts.origins_of(node).cloned().collect();
         let held = self.frontier.iter().map(|(held, _)| held);
         origins.extend(held.filter(|held| held.node == *node).cloned());
-        origins.retain(|of| !shared.roster.is_closed(of, self.frontier.get(of)));
+        let closed = |of: &Origin| {
+            shared.roster.is_closed(of, self.frontier.get(of), starts.durable_head(of))
+        };
+        origins.retain(|of| !closed(of));
         origins.sort_unstable();
         origins.dedup();
         origins
