@@ -130,7 +130,9 @@ proptest! {
 
     /// One is heard by nobody, and all others hear each other: all of them forget it, it alone.
     #[test]
-    fn whom_nobody_hears_is_forgotten_by_all(nodes in 2usize..6, gone in 0usize..6, since in 0u64..30) {
+    fn whom_nobody_hears_is_forgotten_by_all(
+        nodes in 2usize..6, gone in 0usize..6, since in 0u64..30,
+    ) {
         let gone = gone % nodes;
         let mut mesh = Mesh::new(nodes);
         for at in 1..=since + 12 {
