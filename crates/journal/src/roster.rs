@@ -83,6 +83,12 @@ impl Roster {
         self.table().is_closed(origin, at, seen)
     }
 
+    /// The journals of a member that ended for good, as far as their last words were heard.
+    pub(crate) fn ended_of(&self, node: &NodeName) -> Vec<Origin> {
+        let ended = self.table().get(node).map(|listed| listed.ended).unwrap_or_default();
+        ended.into_iter().map(|(journal, _)| Origin { node: node.clone(), journal }).collect()
+    }
+
     /// This node had left, and joins anew: the others are told what it numbered last before, should
     /// its goodbye not have reached them.
     pub(crate) fn joins_anew(&self, last_word: Option<(JournalId, Sequence)>) {

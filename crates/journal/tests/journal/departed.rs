@@ -167,6 +167,32 @@ fn now_closed(journal: &Journal, writer: &mut Writer) {
     assert!(writer.turn().unwrap().ended);
 }
 
+#[test]
+fn p1_who_is_forgotten_and_was_never_met_is_missed_all_the_same() {
+    // Another node told that there is one; it may have published, and nobody has that.
+    for ended in [None, Some(0), Some(1 << 40 | 1)] {
+        let world = World::new(7);
+        let (journal, mut writer) = world.open();
+        let origin = other("web-2");
+        let head = ended.map(|head| (origin.journal, Sequence::from_u64(head)));
+        let listed = Listed { ended: head.into_iter().collect(), ..Listed::default() };
+        journal.merge_members(&name("web-3"), &[(origin.node.clone(), listed)]);
+        writer.turn().unwrap();
+        drop((journal, writer));
+        let (journal, mut writer) = world.open();
+        journal.forget_member(&origin.node);
+        now(journal.depart(&origin.node)).unwrap();
+        writer.turn().unwrap();
+        let told = match ended {
+            None => vec![(None, MissedCause::Forgotten)],
+            Some(0) => vec![],
+            Some(_) => vec![(Some(origin.clone()), MissedCause::Forgotten)],
+        };
+        assert_eq!(causes(&journal), told, "{ended:?}");
+        assert!(journal.departed()[0].settled && !journal.may_lack_of(&origin.node));
+    }
+}
+
 /// What two nodes say to each other of whom they know, as each welcome does.
 fn meets(one: &Journal, two: &Journal) {
     let other = two.origin();
