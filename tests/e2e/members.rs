@@ -2,6 +2,7 @@
 //! What leaves in order is waited for by nobody, and missed by nobody.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use evermesh_event::verdict::Verdict;
 use rustix::process::Signal;
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::history::{Publisher, Subscriber};
 use crate::mesh::{Mesh, status, succeed};
-use crate::node::{Node, evermesh, failure, free_port, until};
+use crate::node::{Node, evermesh, failure, free_port, until, until_within};
 
 const EVENTS: usize = 100;
 const PUBLISH: [&str; 7] = ["publish", "--site", "blog", "--type", "t", "--key", "k"];
@@ -152,6 +153,50 @@ fn who_is_forgotten_is_waited_for_by_nobody_and_finds_back() {
     until("it assures again", || publisher.assured() == 2 * EVENTS);
     far.kill_and_resume();
     assert_eq!(heard("and is heard", &publisher, &[&far]), 1, "nothing more is missed");
+    for other in [0, 1] {
+        assert_eq!(fence(&mesh, other)["web-3"], "applied");
+        assert_eq!(member(&mesh, other, "web-3")["left"], false);
+    }
+}
+
+#[test]
+fn whom_nobody_hears_for_long_is_forgotten_by_itself_and_finds_back() {
+    let mut mesh = Mesh::new(3);
+    // The shortest that the configuration takes.
+    let forget_after = Duration::from_secs(60);
+    for node in &mut mesh.nodes {
+        node.set("EVERMESH_MESH__FORGET_AFTER", "60s");
+    }
+    mesh.start();
+    let mut subscribers: Vec<_> = (0..2)
+        .map(|at| Subscriber::start(&mesh.nodes[at].at(), mesh.path(&format!("{at}.jsonl"))))
+        .collect();
+    let mut publisher = Publisher::start(&mesh.nodes[2].at(), mesh.path("published.jsonl"));
+    publisher.hand_in(EVENTS);
+    until("they are assured", || publisher.assured() == EVENTS);
+    let missed = |publisher: &Publisher, subscribers: &[Subscriber]| {
+        heard("all of it", publisher, &subscribers.iter().collect::<Vec<_>>())
+    };
+    assert_eq!(missed(&publisher, &subscribers), 0);
+    mesh.nodes[2].end(Signal::KILL);
+    for (at, one) in subscribers.iter().enumerate() {
+        // Nobody asked for it.
+        let left = || member(&mesh, at, "web-3")["left"] == true;
+        until_within(forget_after * 2, "it is forgotten", left);
+        until("its applications are told", || heard("", &publisher, &[one]) == 1);
+        until("it is named as left", || fence(&mesh, at)["web-3"] == "left");
+        let other = ["web-2", "web-1"][at];
+        assert_eq!(member(&mesh, at, other)["left"], false, "who is there stays");
+    }
+    let by_itself = |node: &Node| node.log().contains("was not heard by anybody");
+    assert!(mesh.nodes.iter().any(by_itself));
+    mesh.nodes[2].start();
+    mesh.linked(2);
+    publisher.kill_and_go_on();
+    publisher.hand_in(EVENTS);
+    until("it assures again", || publisher.assured() == 2 * EVENTS);
+    subscribers.iter_mut().for_each(Subscriber::kill_and_resume);
+    assert_eq!(missed(&publisher, &subscribers), 1, "nothing more is missed");
     for other in [0, 1] {
         assert_eq!(fence(&mesh, other)["web-3"], "applied");
         assert_eq!(member(&mesh, other, "web-3")["left"], false);

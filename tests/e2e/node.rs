@@ -56,10 +56,15 @@ pub(crate) fn failure(command: &mut Command) -> (i32, String) {
 }
 
 /// Asks until the answer is yes.
-pub(crate) fn until(what: &str, mut asked: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
+pub(crate) fn until(what: &str, asked: impl FnMut() -> bool) {
+    until_within(DEADLINE, what, asked);
+}
+
+/// The same for what takes longer by itself.
+pub(crate) fn until_within(within: Duration, what: &str, mut asked: impl FnMut() -> bool) {
+    let deadline = Instant::now() + within;
     while !asked() {
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
         std::thread::sleep(PAUSE);
     }
 }

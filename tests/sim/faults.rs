@@ -335,7 +335,7 @@ impl Draw<'_> {
         self.plan.push((back, Fault::Start(node)));
     }
 
-    /// Who was down has not heard what was stored before the loss, nor meets its origin for a while.
+    /// Who was down has not heard what was stored before, nor meets its origin for a while.
     fn lost_end(&mut self, node: usize) {
         let begun = self.plan.len();
         self.slow_power_loss(node);

@@ -155,7 +155,7 @@ impl Journal {
     /// Whether something of a member that left may be missed that nobody here was told of.
     #[must_use]
     pub fn may_lack_of(&self, node: &NodeName) -> bool {
-        !self.shared().numbering().untold(self.shared(), node).is_empty()
+        !self.shared().numbering().untold_of_departed(self.shared(), node).is_empty()
     }
 
     /// What nobody has of a member that left is missed from here on; and with that it is settled.

@@ -93,6 +93,7 @@ impl Journal {
         if !past.set_aside {
             check_age(&**storage, &past, &recovered)?;
         }
+        let last_word = last_word(&options, &past, &mut recovered);
         let former = end_of_former(&past, &recovered);
         let start = next_start(&past, recovered.head.epoch(), random)?;
         recovered.wounds.begins(start.epoch);
@@ -114,6 +115,7 @@ impl Journal {
         let again = std::mem::take(&mut recovered.untold);
         let shared =
             assemble(&options, planted, start, origin, past, former, recovered, window, free);
+        shared.roster.joins_anew(last_word);
         tell(&shared, former_id, lost_end, again);
         let writer = Writer::new(Arc::clone(&shared), options.random, state, held, newest, untold);
         Ok((Self::new(shared), writer))
@@ -234,6 +236,26 @@ fn bind(options: &Options, past: &Past) -> Result<Origin, Error> {
     }
     let journal = JournalId::new(draw(&*options.random));
     Ok(Origin { node: options.node.clone(), journal })
+}
+
+/// What a node that had left numbered last under its former journal id. Whoever did not hear its
+/// goodbye, because the node ended in the middle of it, is told by the list. `None` if it had not
+/// left, or its disk lost what could show it.
+fn last_word(
+    options: &Options,
+    past: &Past,
+    recovered: &mut Recovered,
+) -> Option<(JournalId, Sequence)> {
+    let (node, journal) = past.bound.as_ref()?;
+    let whole = past.renewal.is_none() && !recovered.lost_end;
+    if !past.left || !whole || *node != options.node {
+        return None;
+    }
+    let former = Origin { node: node.clone(), journal: *journal };
+    let head = recovered.frontier.get(&former);
+    // Also if it numbered nothing: this node does not meet its own past as somebody else's.
+    recovered.frontier.advance(&former, head);
+    Some((*journal, head))
 }
 
 /// All own starts, the last with the end that was recovered.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evermesh_event::{NodeName, Offset, Origin, Sequence};
+use evermesh_event::{JournalId, NodeName, Offset, Origin, Sequence};
 use tokio::sync::watch;
 
 pub use self::listed::Listed;
@@ -77,9 +77,24 @@ impl Roster {
         self.table().take_dirty()
     }
 
-    /// Nothing of this origin can be missed without having been told.
-    pub(crate) fn is_closed(&self, origin: &Origin, at: Sequence) -> bool {
-        self.table().is_closed(origin, at)
+    /// Nothing of this origin can be missed without having been told. `seen`: the highest sequence
+    /// of it that was ever said to be on a disk.
+    pub(crate) fn is_closed(&self, origin: &Origin, at: Sequence, seen: Sequence) -> bool {
+        self.table().is_closed(origin, at, seen)
+    }
+
+    /// The journals of a member that ended for good, as far as their last words were heard.
+    pub(crate) fn ended_of(&self, node: &NodeName) -> Vec<Origin> {
+        let ended = self.table().get(node).map(|listed| listed.ended).unwrap_or_default();
+        ended.into_iter().map(|(journal, _)| Origin { node: node.clone(), journal }).collect()
+    }
+
+    /// This node had left, and joins anew: the others are told what it numbered last before, should
+    /// its goodbye not have reached them.
+    pub(crate) fn joins_anew(&self, last_word: Option<(JournalId, Sequence)>) {
+        if let Some((journal, head)) = last_word {
+            self.table().ended_here(journal, head);
+        }
     }
 
     /// This node leaves: nobody brings it back by saying so.

@@ -50,6 +50,12 @@ impl Starts {
         self.seen.keys().filter(move |origin| origin.node == *node)
     }
 
+    /// The highest sequence of it that was said to be on its disk.
+    pub(crate) fn durable_head(&self, origin: &Origin) -> Sequence {
+        let starts = self.seen.get(origin).into_iter().flatten();
+        starts.map(|seen| seen.durable_head).max().unwrap_or(Sequence::ZERO)
+    }
+
     /// A start was seen. Two ids for one epoch are both kept.
     pub(crate) fn note_start(&mut self, origin: &Origin, epoch: Epoch, start: StartId) {
         if !self.seen.contains_key(origin) && self.seen.len() >= ORIGINS_MAX {

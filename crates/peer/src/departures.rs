@@ -37,23 +37,56 @@ pub(crate) async fn look(shared: &Shared) {
         settle(shared, &departed).await;
         let name = &departed.node;
         let cursors = shared.parts.journal.cursors();
-        if departed.since > REMEMBERED.max(shared.parts.forget_after * NAMED_TIMES) {
-            shared.parts.journal.drop_departed(name);
-            cursors.forget(name.as_str());
-        } else if departed.since > shared.parts.forget_after * NAMED_TIMES {
-            cursors.forget(name.as_str());
-        } else if counts_no_more(shared, name, now) {
-            cursors.presence(name.as_str(), Presence::Left);
+        let trusted = is_trusted(shared, name, now);
+        match stage(departed.since, shared.parts.forget_after, trusted) {
+            Stage::Counts => {}
+            Stage::Named => cursors.presence(name.as_str(), Presence::Left),
+            Stage::Unnamed => cursors.forget(name.as_str()),
+            Stage::Dropped => {
+                shared.parts.journal.drop_departed(name);
+                cursors.forget(name.as_str());
+            }
         }
     }
 }
 
-/// Whoever trusts its cache there knows by now that it cannot.
-fn counts_no_more(shared: &Shared, name: &NodeName, now: Duration) -> bool {
+/// What a member is that left, the longer it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// It is waited for as before.
+    Counts,
+    /// Fences name it, and nobody waits for it.
+    Named,
+    /// Nobody is told that there was one.
+    Unnamed,
+    /// Nor is it known, once nothing of it is held.
+    Dropped,
+}
+
+fn stage(since: Duration, forget_after: Duration, trusted: bool) -> Stage {
+    let named = forget_after * NAMED_TIMES;
+    if since > REMEMBERED.max(named) {
+        Stage::Dropped
+    } else if since > named {
+        Stage::Unnamed
+    } else if trusted {
+        Stage::Counts
+    } else {
+        Stage::Named
+    }
+}
+
+/// Somebody there may trust its cache still, by a lease of this node.
+fn is_trusted(shared: &Shared, name: &NodeName, now: Duration) -> bool {
     let lease = shared.parts.lease;
     let heard = shared.members.left_since(name).unwrap_or(now);
     let planted = shared.parts.journal.planted().is(Planted::WaitForDeparted);
-    !planted && now.saturating_sub(heard) > lease + margin(lease)
+    planted || now.saturating_sub(heard) <= lease + margin(lease)
+}
+
+/// What is lacking of it is waited for: it said its last word, so others may hold what there was.
+fn is_awaited(told_its_last: bool, since: Duration, lease: Duration) -> bool {
+    told_its_last && since < lease * GRACE_LEASES
 }
 
 async fn settle(shared: &Shared, departed: &Departed) {
@@ -66,8 +99,8 @@ async fn settle(shared: &Shared, departed: &Departed) {
     // Since this start: before that nobody could be asked.
     let now = shared.parts.clock.boot();
     let since = now.saturating_sub(shared.members.left_since(&departed.node).unwrap_or(now));
-    let waits = told_its_last && since < shared.parts.lease * GRACE_LEASES;
-    if waits && journal.may_lack_of(&departed.node) {
+    let awaited = is_awaited(told_its_last, since, shared.parts.lease);
+    if awaited && journal.may_lack_of(&departed.node) {
         return;
     }
     if let Err(error) = journal.depart(&departed.node).await {
@@ -75,5 +108,44 @@ async fn settle(shared: &Shared, departed: &Departed) {
             member = %departed.node, %error,
             "cannot store what may be missed of it; tries again"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn who_left_is_named_for_twice_what_it_takes_to_be_forgotten_and_known_for_30_days() {
+        assert_eq!(stage(SECOND, DAY, true), Stage::Counts);
+        assert_eq!(stage(SECOND, DAY, false), Stage::Named);
+        assert_eq!(stage(DAY * 2, DAY, false), Stage::Named);
+        assert_eq!(stage(DAY * 2 + SECOND, DAY, false), Stage::Unnamed);
+        assert_eq!(stage(DAY * 30, DAY, false), Stage::Unnamed);
+        assert_eq!(stage(DAY * 30 + SECOND, DAY, false), Stage::Dropped);
+        // Where it takes long to be forgotten, it is not dropped while it is named.
+        assert_eq!(stage(DAY * 31, DAY * 20, false), Stage::Named);
+        assert_eq!(stage(DAY * 40 + SECOND, DAY * 20, false), Stage::Dropped);
+    }
+
+    #[test]
+    fn it_only_goes_on() {
+        for forget_after in [60 * SECOND, DAY, DAY * 20] {
+            let stages = (0..2000).map(|hours| {
+                let since = Duration::from_secs(hours * 60 * 60);
+                stage(since, forget_after, since <= SECOND)
+            });
+            assert!(stages.is_sorted());
+        }
+    }
+
+    #[test]
+    fn what_is_lacking_is_awaited_for_a_moment_if_a_last_word_says_so() {
+        assert!(is_awaited(true, SECOND * 2 - Duration::from_millis(1), SECOND));
+        assert!(!is_awaited(true, SECOND * 2, SECOND));
+        assert!(!is_awaited(false, Duration::ZERO, SECOND), "nobody knows what there was");
     }
 }

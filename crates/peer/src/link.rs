@@ -190,18 +190,7 @@ impl<'a> Link<'a> {
         if shared.members.has_left(name) {
             return Err(format!("{name} has left, or was forgotten, and did not come back yet"));
         }
-        if let Some(why) = starts::disowned(own, &welcome.frontier) {
-            own.renew(format!("{name} knows of this node that {why}"));
-            return Err(format!("{name} knows that this node's journal was restored from a copy"));
-        }
-        for met in starts::met(own, &origin, &welcome.frontier) {
-            let met = own.meet(&met).await;
-            met.map_err(|error| format!("{name} is not pulled from for now: {error}"))?;
-        }
-        own.journal_lives(&origin);
-        let linked = own.linked(&origin).await;
-        linked.map_err(|error| format!("{name} is not pulled from for now: {error}"))?;
-        starts::note(own, &origin, &welcome.frontier);
+        meet(shared, &origin, &welcome.frontier).await?;
         let link = Self {
             shared,
             name: name.clone(),
@@ -472,4 +461,25 @@ fn hello(shared: &Shared, to: &NodeName) -> v1::Hello {
         members: lists::of_journal(&parts.journal),
         in_memory: parts.journal.is_memory(),
     }
+}
+
+/// Nothing is pulled before what may be missed by this member's being here is stored.
+async fn meet(
+    shared: &Shared,
+    origin: &Origin,
+    frontier: &[v1::OriginFrontier],
+) -> Result<(), String> {
+    let (own, name) = (&shared.parts.journal, &origin.node);
+    if let Some(why) = starts::disowned(own, frontier) {
+        own.renew(format!("{name} knows of this node that {why}"));
+        return Err(format!("{name} knows that this node's journal was restored from a copy"));
+    }
+    let later = |error| format!("{name} is not pulled from for now: {error}");
+    for met in starts::met(own, origin, frontier) {
+        own.meet(&met).await.map_err(later)?;
+    }
+    own.journal_lives(origin);
+    own.linked(origin).await.map_err(later)?;
+    starts::note(own, origin, frontier);
+    Ok(())
 }

@@ -10,6 +10,7 @@ use evermesh_journal::Journal;
 
 mod feeds;
 mod listed;
+mod unheard;
 
 pub(crate) use self::feeds::Feeding;
 use self::feeds::Twin;

@@ -243,10 +243,15 @@ impl Numbering {
             let missed = Missed { origin: Some(origin), from, through: own_end, sites, cause };
             self.show(shared, Content::Missed(missed), Publishers::new());
         }
+        self.tell_everything(shared, cause);
+        self.uncharged = false;
+    }
+
+    /// Whatever anybody published may be lost.
+    fn tell_everything(&mut self, shared: &Shared, cause: v1::MissedCause) {
         let (from, through) = (Sequence::ZERO, Sequence::ZERO);
         let missed = Missed { origin: None, from, through, sites: Vec::new(), cause };
         self.show(shared, Content::Missed(missed), Publishers::new());
-        self.uncharged = false;
     }
 
     /// An origin is met. A second journal of one name means that the former may be lost with what
@@ -305,7 +310,7 @@ impl Numbering {
 
     /// What nobody has of a member that left is told. True if there may be something.
     pub(super) fn depart(&mut self, shared: &Shared, node: &NodeName) -> bool {
-        let others = self.untold(shared, node);
+        let others = self.untold_of_departed(shared, node);
         for other in &others {
             tracing::warn!(
                 origin = %other,
@@ -313,15 +318,44 @@ impl Numbering {
             );
             self.tell_forgotten(shared, other);
         }
+        if self.is_unmet(shared, node) && shared.roster.ended_of(node).is_empty() {
+            tracing::warn!(
+                member = %node,
+                "it left, or was forgotten, and was never met: what nobody had of it is missed"
+            );
+            self.tell_everything(shared, v1::MissedCause::Forgotten);
+            return true;
+        }
         !others.is_empty()
+    }
+
+    /// The journals of a member that left of which something may be missed that was not told. Of
+    /// who was never met, those whose last word others heard.
+    pub(super) fn untold_of_departed(&self, shared: &Shared, node: &NodeName) -> Vec<Origin> {
+        if !self.is_unmet(shared, node) {
+            return self.untold(shared, node);
+        }
+        let mut ended = shared.roster.ended_of(node);
+        ended.retain(|of| !shared.roster.is_closed(of, Sequence::ZERO, Sequence::ZERO));
+        ended
+    }
+
+    /// No journal of this name is known.
+    fn is_unmet(&self, shared: &Shared, node: &NodeName) -> bool {
+        let held = self.frontier.iter().any(|(held, _)| held.node == *node);
+        !held && shared.starts().origins_of(node).next().is_none()
     }
 
     /// The journals of a name of which something may be missed that was not told.
     pub(super) fn untold(&self, shared: &Shared, node: &NodeName) -> Vec<Origin> {
-        let mut origins: Vec<_> = shared.starts().origins_of(node).cloned().collect();
+        let starts = shared.starts();
+        let mut origins: Vec<_> = starts.origins_of(node).cloned().collect();
         let held = self.frontier.iter().map(|(held, _)| held);
         origins.extend(held.filter(|held| held.node == *node).cloned());
-        origins.retain(|of| !shared.roster.is_closed(of, self.frontier.get(of)));
+        let closed = |of: &Origin| {
+            shared.roster.is_closed(of, self.frontier.get(of), starts.durable_head(of))
+        };
+        origins.retain(|of| !closed(of));
         origins.sort_unstable();
         origins.dedup();
         origins

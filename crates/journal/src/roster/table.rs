@@ -170,6 +170,11 @@ impl Table {
         self.dirty.insert(origin.node.clone());
     }
 
+    pub(super) fn ended_here(&mut self, journal: JournalId, head: Sequence) {
+        let origin = Origin { node: self.own.clone(), journal };
+        self.ended(&origin, head);
+    }
+
     pub(super) fn lives(&mut self, origin: &Origin) -> bool {
         let Some(row) = self.rows.get_mut(&origin.node) else { return false };
         let before = (row.closed.len(), row.listed.ended.len());
@@ -194,10 +199,13 @@ impl Table {
         }
     }
 
-    pub(super) fn is_closed(&self, origin: &Origin, at: Sequence) -> bool {
+    /// A last word that is below what is known of that journal is the one of a copy of its disk: it
+    /// says nothing of what came after it.
+    pub(super) fn is_closed(&self, origin: &Origin, at: Sequence, seen: Sequence) -> bool {
         self.rows.get(&origin.node).is_some_and(|row| {
             let mut ended = row.listed.ended.iter();
-            let reached = ended.any(|(journal, head)| *journal == origin.journal && *head <= at);
+            let reached = ended
+                .any(|(journal, head)| *journal == origin.journal && *head == at && seen <= *head);
             reached || row.closed.contains(&origin.journal)
         })
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use evermesh_event::assurance::Presence;
 use evermesh_event::{NodeName, Offset, Origin, Sequence};
+use evermesh_journal::simulated::Refusal;
 use evermesh_journal::{Content, Journal, Listed, Writer};
 use evermesh_proto::v1::MissedCause;
 
@@ -164,4 +165,113 @@ fn now_closed(journal: &Journal, writer: &mut Writer) {
     let mut close = Box::pin(journal.close());
     assert!(crate::world::look(&mut close).is_pending());
     assert!(writer.turn().unwrap().ended);
+}
+
+#[test]
+fn p1_who_is_forgotten_and_was_never_met_is_missed_all_the_same() {
+    // Another node told that there is one; it may have published, and nobody has that.
+    for ended in [None, Some(0), Some(1 << 40 | 1)] {
+        let world = World::new(7);
+        let (journal, mut writer) = world.open();
+        let origin = other("web-2");
+        let head = ended.map(|head| (origin.journal, Sequence::from_u64(head)));
+        let listed = Listed { ended: head.into_iter().collect(), ..Listed::default() };
+        journal.merge_members(&name("web-3"), &[(origin.node.clone(), listed)]);
+        writer.turn().unwrap();
+        drop((journal, writer));
+        let (journal, mut writer) = world.open();
+        journal.forget_member(&origin.node);
+        now(journal.depart(&origin.node)).unwrap();
+        writer.turn().unwrap();
+        let told = match ended {
+            None => vec![(None, MissedCause::Forgotten)],
+            Some(0) => vec![],
+            Some(_) => vec![(Some(origin.clone()), MissedCause::Forgotten)],
+        };
+        assert_eq!(causes(&journal), told, "{ended:?}");
+        assert!(journal.departed()[0].settled && !journal.may_lack_of(&origin.node));
+    }
+}
+
+/// What two nodes say to each other of whom they know, as each welcome does.
+fn meets(one: &Journal, two: &Journal) {
+    let other = two.origin();
+    one.merge_members(&other.node, &two.members());
+    now(one.meet(other)).unwrap();
+    one.journal_lives(other);
+}
+
+/// web-2, of which everything reached web-1; it leaves, and ends before it could say goodbye.
+fn left_halfway(world: &World, refused: bool) -> (Journal, Writer, World) {
+    let leaver = World { node: "web-2", ..World::new(99) };
+    let (journal, mut writer) = leaver.open();
+    let (here, mut writing) = world.open();
+    let published = append(&journal, &["a", "b"]);
+    writer.turn().unwrap();
+    meets(&here, &journal);
+    now(here.take(block(journal.origin(), 0, &[1, 2]))).unwrap();
+    writing.turn().unwrap();
+    assert_eq!(here.frontier().get(journal.origin()), published.own_through);
+    let mut leaves = Box::pin(journal.leave());
+    assert!(crate::world::look(&mut leaves).is_pending());
+    if refused {
+        leaver.disk.refuse_syncs(Some(Refusal::NoSpace));
+        writer.turn().unwrap_err();
+        leaver.disk.refuse_syncs(None);
+    } else {
+        writer.turn().unwrap();
+    }
+    drop(leaves);
+    drop((journal, writer));
+    leaver.disk.kill();
+    (here, writing, leaver)
+}
+
+#[test]
+fn p1_who_ended_while_it_left_says_its_last_word_when_it_joins_anew() {
+    for refused in [false, true] {
+        let world = World::new(5);
+        let (here, mut writing, leaver) = left_halfway(&world, refused);
+        let former = here.frontier();
+        let (back, mut writer) = leaver.open();
+        assert!(!former.contains(back.origin()), "under a new journal id");
+        // It may be killed once more before anybody hears it.
+        writer.turn().unwrap();
+        drop((back, writer));
+        leaver.disk.kill();
+        let (back, _writer) = leaver.open();
+        meets(&here, &back);
+        writing.turn().unwrap();
+        assert!(causes(&here).is_empty(), "everything had reached the others");
+        for origin in
+            former.iter().map(|(origin, _)| origin).filter(|o| o.node == back.origin().node)
+        {
+            now(back.meet(origin)).unwrap();
+        }
+        assert!(causes(&back).is_empty(), "nor is its own past somebody else's");
+    }
+}
+
+#[test]
+fn p1_the_last_word_of_a_copy_hides_nothing() {
+    let world = World::new(6);
+    let leaver = World { node: "web-2", ..World::new(99) };
+    let (journal, mut writer) = leaver.open();
+    append(&journal, &["a"]);
+    writer.turn().unwrap();
+    let (here, mut writing) = world.open();
+    meets(&here, &journal);
+    now(here.take(block(journal.origin(), 0, &[1, 2]))).unwrap();
+    writing.turn().unwrap();
+    // The disk is put back as it was when there was one event, and that leaves without a witness.
+    let former = journal.origin().clone();
+    let mut leaves = Box::pin(journal.leave());
+    assert!(crate::world::look(&mut leaves).is_pending());
+    writer.turn().unwrap();
+    drop(leaves);
+    drop((journal, writer));
+    let (back, _writer) = leaver.open();
+    meets(&here, &back);
+    writing.turn().unwrap();
+    assert_eq!(causes(&here), [(Some(former), MissedCause::Forgotten)]);
 }

@@ -147,3 +147,6 @@ impl Deliver<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use evermesh_event::{NodeName, Sequence};
 use evermesh_journal::Listed;
 
 use super::Members;
+use super::unheard::{Seen, unheard};
 
 impl Members {
     /// Another node told whom it knows. True: it took this node for one that left, and this node
@@ -118,13 +119,20 @@ impl Members {
     }
 
     /// Members that nobody has heard for so long that they are forgotten. What is found on the way
-    /// is told to others: only when all who are there agree, one is.
+    /// is told to others.
     pub(crate) fn unheard(&self, now: Duration, forget_after: Duration) -> Vec<NodeName> {
+        let there = self.seen(now);
+        for seen in &there {
+            self.journal.note_away(&seen.name, seen.silent, seen.is_away(forget_after));
+        }
+        unheard(&there, forget_after)
+    }
+
+    /// Every other member that did not leave, and for how long it was not heard.
+    fn seen(&self, now: Duration) -> Vec<Seen> {
         let (began, before) = (self.began.0, &self.began.1);
         let own = &self.journal.origin().node;
         let listed = self.journal.members();
-        let there: Vec<_> =
-            listed.iter().filter(|(name, listed)| !listed.left && name != own).collect();
         let table = self.table();
         let silent = |name: &NodeName| {
             let linked = table
@@ -139,28 +147,12 @@ impl Members {
                 None => now.saturating_sub(began) + before.get(name).copied().unwrap_or_default(),
             }
         };
-        let silences: Vec<_> = there.iter().map(|(name, _)| (name, silent(name))).collect();
-        let is_away = |name: &NodeName| {
-            silences.iter().any(|(of, silent)| *of == name && *silent >= forget_after)
-        };
-        let says_so = |teller: &NodeName, of: &NodeName| {
-            table.heard.get(teller).is_some_and(|heard| heard.away.contains(of))
-        };
-        let agreed = |name: &NodeName| {
-            let mut others = there.iter().filter(|(other, _)| other != name);
-            others.all(|(other, _)| is_away(other) || says_so(other, name))
-        };
-        let unheard: Vec<NodeName> = there
-            .iter()
-            .filter(|(name, _)| is_away(name) && agreed(name))
-            .map(|(name, _)| name.clone())
-            .collect();
-        let silences: Vec<_> =
-            silences.into_iter().map(|(name, silent)| (name.clone(), silent)).collect();
-        drop(table);
-        for (name, silent) in silences {
-            self.journal.note_away(&name, silent, silent >= forget_after);
-        }
-        unheard
+        let there = listed.into_iter().filter(|(name, listed)| !listed.left && name != own);
+        let seen = there.map(|(name, _)| Seen {
+            silent: silent(&name),
+            away: table.heard.get(&name).map(|heard| heard.away.clone()).unwrap_or_default(),
+            name,
+        });
+        seen.collect()
     }
 }

@@ -1,6 +1,7 @@
 //! A link against a scripted peer: what it takes, and what ends it. In memory, in paused time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+mod departed;
 mod scripted;
 
 use std::sync::Arc;

@@ -36,11 +36,16 @@ pub(crate) struct Script {
     pub(crate) blocks: Vec<Bytes>,
     /// It answers pings.
     pub(crate) echoes: bool,
+    /// Whom it knows.
+    pub(crate) members: Vec<v1::ListedMember>,
+    /// It can be dialled.
+    pub(crate) there: bool,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        Self { welcome: "web-2".into(), blocks: Vec::new(), echoes: true }
+        let (blocks, members) = (Vec::new(), Vec::new());
+        Self { welcome: "web-2".into(), blocks, echoes: true, members, there: true }
     }
 }
 
@@ -53,7 +58,7 @@ struct Told {
 
 #[derive(Clone)]
 struct Scripted {
-    script: Arc<Script>,
+    script: Arc<Mutex<Script>>,
     told: Arc<Mutex<Told>>,
 }
 
@@ -74,14 +79,18 @@ impl MeshService for Scripted {
         let Self { script, told } = self.clone();
         let mut said = request.into_inner();
         tokio::spawn(async move {
-            let welcome = v1::Welcome {
-                node: script.welcome.clone(),
-                journal: vec![7; 16].into(),
-                start: vec![1; 16].into(),
-                version: 1,
-                ..Default::default()
+            let (welcome, blocks) = {
+                let script = script.lock().unwrap();
+                let welcome = v1::Welcome {
+                    node: script.welcome.clone(),
+                    journal: vec![7; 16].into(),
+                    start: vec![1; 16].into(),
+                    version: 1,
+                    members: script.members.clone(),
+                    ..Default::default()
+                };
+                (welcome, v1::Blocks { blocks: script.blocks.clone() })
             };
-            let blocks = v1::Blocks { blocks: script.blocks.clone() };
             for message in [Message::Welcome(welcome), Message::Blocks(blocks)] {
                 let _ = answers.send(Ok(v1::PullResponse { message: Some(message) })).await;
             }
@@ -104,7 +113,7 @@ impl MeshService for Scripted {
         request: Request<Streaming<v1::PingRequest>>,
     ) -> Result<Response<Self::PingStream>, Status> {
         let (answers, stream) = mpsc::channel(4);
-        let (mut said, echoes) = (request.into_inner(), self.script.echoes);
+        let (mut said, echoes) = (request.into_inner(), self.script.lock().unwrap().echoes);
         tokio::spawn(async move {
             while let Ok(Some(ping)) = said.message().await {
                 let echo = v1::PingResponse { number: ping.number, ..Default::default() };
@@ -156,6 +165,10 @@ impl Dialer for Pipes {
     fn dial(&self, _: &str) -> Dial {
         let scripted = self.0.clone();
         Box::pin(async move {
+            if !scripted.script.lock().unwrap().there {
+                let (address, source) = ("web-2".into(), io::ErrorKind::TimedOut.into());
+                return Err(DialError::Connect { address, source });
+            }
             let (near, far) = duplex(PIPE_BYTES);
             tokio::spawn(serve(MeshServiceServer::new(scripted), far));
             let identity = Identity::member_named(NodeName::new("web-2").unwrap());
@@ -180,6 +193,7 @@ async fn serve<M: MeshService>(service: MeshServiceServer<M>, io: DuplexStream) 
 pub(crate) struct Peer {
     pub(crate) journal: Journal,
     pub(crate) peers: Peers,
+    script: Arc<Mutex<Script>>,
     told: Arc<Mutex<Told>>,
     _stop: tokio_util::sync::DropGuard,
 }
@@ -213,7 +227,8 @@ impl Peer {
         .unwrap();
         tokio::spawn(writer.run());
         let told = Arc::default();
-        let scripted = Scripted { script: Arc::new(script), told: Arc::clone(&told) };
+        let script = Arc::new(Mutex::new(script));
+        let scripted = Scripted { script: Arc::clone(&script), told: Arc::clone(&told) };
         let (peers, run) = Peers::new(Parts {
             journal: journal.clone(),
             rules: Arc::new(Rules::new(vec![], vec![], 0).unwrap()),
@@ -230,7 +245,12 @@ impl Peer {
         });
         let stop = CancellationToken::new();
         tokio::spawn(run.run(stop.clone()));
-        Self { journal, peers, told, _stop: stop.drop_guard() }
+        Self { journal, peers, script, told, _stop: stop.drop_guard() }
+    }
+
+    /// The peer does something else from now on.
+    pub(crate) fn rewrite(&self, write: impl FnOnce(&mut Script)) {
+        write(&mut self.script.lock().unwrap());
     }
 
     pub(crate) fn hellos(&self) -> Vec<v1::Hello> {

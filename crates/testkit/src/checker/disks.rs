@@ -114,6 +114,10 @@ impl Disks {
         self.forgotten.iter().any(|(at, name)| *at <= until && name == node_of(origin))
     }
 
+    pub(super) fn was_anybody_forgotten(&self, until: u64) -> bool {
+        self.forgotten.iter().any(|(at, _)| *at <= until)
+    }
+
     /// Under this origin nothing is numbered any more.
     pub(super) fn has_ended(&self, origin: &str) -> bool {
         self.ended.contains(origin)

@@ -116,7 +116,7 @@ fn covers(told: &Told, entry: &Entry, reach: &Reach<'_>) -> bool {
         return of && entry.begun <= told.at;
     };
     if by_name(told) {
-        let of = scope.origin.as_ref().is_some_and(|of| node_of(of) == node_of(&number.origin));
+        let of = scope.origin.as_ref().is_none_or(|of| node_of(of) == node_of(&number.origin));
         return of && entry.begun <= told.at && in_time(told, number, reach);
     }
     if scope.origin.as_ref().is_some_and(|origin| *origin != number.origin) {

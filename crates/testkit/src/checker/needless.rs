@@ -63,6 +63,10 @@ fn needless(
         ("unknown_token" | "unknown_name", _) => Some("it began otherwise".to_owned()),
         ("hole", _) if is_contested(told, disks) => None,
         ("hole", _) => held(told, lines, None, told.scope.from),
+        // Of a member that was never met nobody knows which journal it had.
+        ("forgotten", _) if told.scope.origin.is_none() => {
+            (!disks.was_anybody_forgotten(told.at)).then(|| "nobody was forgotten".to_owned())
+        }
         ("forgotten", _) => {
             let origin = told.scope.origin.as_deref().unwrap_or_default();
             let lost = disks.changed(disks.host_of(origin), 0, told.at, &LOSES_PLACES);

@@ -8,6 +8,9 @@ use evermesh_event::verdict::{self, Fate, History, Published};
 
 use super::*;
 
+mod disks;
+mod members;
+
 const ORIGIN: &str = "web-1/j1";
 
 /// A run that is being written down.
@@ -113,6 +116,14 @@ impl Run {
     fn holds(&mut self, node: &str, base: u64, through: u64, durable: u64) -> &mut Self {
         let (node, origin) = (node.to_owned(), ORIGIN.to_owned());
         self.say(What::Holds { node, origin, base, through, durable })
+    }
+
+    /// The disk of web-1 is another one, which has its events through a sequence.
+    fn exchanged(&mut self, by: Exchange, through: u64, witnesses: &[&str]) -> &mut Self {
+        let witnesses = witnesses.iter().map(|name| (*name).to_owned()).collect();
+        let remains = Remains { through, witnesses, ..Remains::default() };
+        let origins = BTreeMap::from([(ORIGIN.to_owned(), remains)]);
+        self.say(What::Exchanged { node: "web-1".into(), by, origins })
     }
 
     fn stopped(&mut self, how: End) -> &mut Self {

@@ -97,13 +97,16 @@ fn a_journal_that_ended_needs_nothing_once_its_last_word_is_here() {
     tell(&mut table, 2, &[listed(2, 0, false)]);
     let origin = Origin { node: name(2), journal: JournalId::new([2; 16]) };
     let at = Sequence::from_u64;
-    assert!(!table.is_closed(&origin, at(9)));
+    let zero = Sequence::ZERO;
+    assert!(!table.is_closed(&origin, at(9), zero));
     table.ended(&origin, at(5));
-    assert!(table.is_closed(&origin, at(5)) && !table.is_closed(&origin, at(4)));
+    assert!(table.is_closed(&origin, at(5), at(5)) && !table.is_closed(&origin, at(4), at(3)));
+    assert!(!table.is_closed(&origin, at(6), zero), "more of it is here: a copy said that");
+    assert!(!table.is_closed(&origin, at(5), at(6)), "more of it was stored: a copy said that");
     table.close(&origin);
-    assert!(table.is_closed(&origin, at(4)), "it was told");
+    assert!(table.is_closed(&origin, at(4), zero), "it was told");
     assert!(table.lives(&origin));
-    assert!(!table.is_closed(&origin, at(9)), "and is there again");
+    assert!(!table.is_closed(&origin, at(9), zero), "and is there again");
 }
 
 #[test]

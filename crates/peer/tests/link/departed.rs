@@ -1,0 +1,137 @@
+//! Members that are gone, over days and months of simulated time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evermesh_event::assurance::Presence;
+use evermesh_event::{NodeName, Offset, Sequence};
+use evermesh_journal::simulated::MemoryDisk;
+use evermesh_journal::{Content, Listed};
+use evermesh_proto::v1;
+use evermesh_proto::v1::MissedCause;
+
+use crate::scripted::{Peer, Script};
+use crate::{block, bytes, origin};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn web_2() -> NodeName {
+    NodeName::new("web-2").unwrap()
+}
+
+/// As web-2 tells of itself.
+fn listed(incarnation: u64) -> Vec<v1::ListedMember> {
+    vec![Listed { incarnation, ..Listed::default() }.to_proto(&web_2())]
+}
+
+/// A node that knows web-2 from a former start, and now cannot reach it.
+async fn alone(blocks: &[evermesh_event::Block]) -> Peer {
+    let disk = Arc::new(MemoryDisk::new());
+    let script = Script { blocks: bytes(blocks), members: listed(0), ..Script::default() };
+    let former = Peer::start_on(&disk, script);
+    let last = blocks.len() as u64;
+    let here = |peer: &Peer| last == 0 || peer.stored().contains(&last);
+    former.until(|peer| peer.status().pulling && here(peer)).await;
+    former.journal.close().await.unwrap();
+    drop(former);
+    Peer::start_on(&disk, Script { there: false, ..Script::default() })
+}
+
+/// How often FORGOTTEN was told.
+async fn forgotten(peer: &Peer) -> usize {
+    let (mut reader, head) = (peer.journal.reader(Offset::ZERO), peer.journal.head());
+    let mut count = 0;
+    while reader.position() < head {
+        for record in reader.next(1 << 20).await.unwrap() {
+            let is = matches!(&record.content, Content::Missed(missed)
+                if missed.cause == MissedCause::Forgotten);
+            count += usize::from(is);
+        }
+    }
+    count
+}
+
+fn presence(peer: &Peer) -> Option<Presence> {
+    let members = peer.journal.cursors().snapshot();
+    members.into_iter().find(|member| member.label == "web-2").map(|member| member.presence)
+}
+
+/// Time passes in small steps, and whoever looks at it does.
+async fn step(time: Duration) {
+    const STEP: Duration = Duration::from_millis(10);
+    for _ in 0..time.as_millis() / STEP.as_millis() {
+        tokio::time::advance(STEP).await;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Time passes at once, and then whoever looks at it does.
+async fn pass(time: Duration) {
+    tokio::time::advance(time).await;
+    step(Duration::from_secs(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_left_counts_for_a_lease_is_named_for_days_and_known_for_30_and_finds_back() {
+    let peer = alone(&[]).await;
+    pass(HOUR).await;
+    assert_eq!(presence(&peer), Some(Presence::Expected), "an hour is not long");
+    peer.peers.forget(&web_2()).unwrap();
+    step(Duration::from_secs(1)).await;
+    assert_eq!(presence(&peer), Some(Presence::Expected), "who trusts its cache is waited for");
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(presence(&peer), Some(Presence::Left));
+    assert_eq!(forgotten(&peer).await, 1);
+    pass(DAY).await;
+    assert_eq!(presence(&peer), Some(Presence::Left));
+    pass(DAY).await;
+    assert_eq!(presence(&peer), None, "named for twice what it takes to be forgotten");
+    assert!(peer.journal.member(&web_2()).unwrap().left && !peer.journal.is_dropped(&web_2()));
+    pass(DAY * 28).await;
+    assert!(peer.journal.is_dropped(&web_2()));
+    assert!(peer.journal.members().iter().all(|(name, _)| *name != web_2()));
+    // Its disk is found again. First it hears that it left, then it joins anew.
+    let blocks = bytes(&[block("web-2", 0, &[1, 2])]);
+    let hellos = peer.hellos().len();
+    peer.rewrite(|script| {
+        (script.there, script.members, script.blocks) = (true, listed(0), blocks);
+    });
+    let told = |hello: &v1::Hello| hello.members.iter().any(|m| m.node == "web-2" && m.left);
+    peer.until(|peer| peer.hellos().iter().skip(hellos).any(told)).await;
+    assert!(!peer.status().pulling && peer.stored().is_empty(), "not before it came back");
+    peer.rewrite(|script| script.members = listed(1));
+    peer.until(|peer| peer.stored().contains(&2)).await;
+    let back = peer.journal.member(&web_2()).unwrap();
+    assert_eq!((back.incarnation, back.left), (1, false));
+    assert_eq!(presence(&peer), Some(Presence::Expected));
+    assert_eq!(forgotten(&peer).await, 1, "nothing more is missed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p1_what_is_lacking_of_who_left_is_awaited_before_it_is_missed() {
+    for comes in [true, false] {
+        let peer = alone(&[block("web-2", 0, &[1])]).await;
+        pass(HOUR).await;
+        let web_2s = origin("web-2");
+        peer.journal.journal_ended(&web_2s, Sequence::from_u64((1 << 40) + 2));
+        assert!(peer.journal.forget_member(&web_2()));
+        // Two leases of two seconds.
+        step(Duration::from_secs(3)).await;
+        assert_eq!(forgotten(&peer).await, 0, "another member may hold it");
+        if comes {
+            peer.journal.take(block("web-2", 1, &[2])).await.unwrap();
+        }
+        pass(Duration::from_secs(3)).await;
+        assert_eq!(forgotten(&peer).await, usize::from(!comes));
+        assert!(peer.journal.departed()[0].settled);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p1_who_left_without_a_last_word_is_missed_at_once() {
+    let peer = alone(&[block("web-2", 0, &[1])]).await;
+    peer.journal.forget_member(&web_2());
+    step(Duration::from_secs(1)).await;
+    assert_eq!(forgotten(&peer).await, 1);
+}

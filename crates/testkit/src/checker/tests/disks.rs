@@ -1,0 +1,143 @@
+//! Disks that are another one than before: what that excuses, and what it does not.
+
+use super::*;
+
+/// The numbers of these histories are of the epoch 0: so is the start that gave them.
+fn verdicts_of_epoch_0(run: &mut Run) -> Vec<Verdict> {
+    for line in &mut run.lines {
+        if let What::Started { epoch, .. } = &mut line.what {
+            *epoch = 0;
+        }
+    }
+    run.verdicts()
+}
+
+#[test]
+fn p1_what_a_disk_took_is_excused_if_no_other_one_shows_it() {
+    let with = |by: Exchange, through: u64, witnesses: &[&str]| {
+        let mut run = Run::faultless();
+        run.publish("d", 4, Sure::Stored).stopped(End::Killed);
+        run.exchanged(by, through, witnesses).say(What::Quiet);
+        verdicts_of_epoch_0(&mut run)
+    };
+    assert_eq!(with(Exchange::Emptied, 0, &[]), clean());
+    assert_eq!(with(Exchange::Restored, 3, &[]), clean());
+    assert_eq!(with(Exchange::Restored, 4, &[]), [Verdict::NotLive], "the copy has it");
+    assert_eq!(with(Exchange::Emptied, 0, &["web-2"]), [Verdict::NotLive], "web-2 shows it");
+}
+
+#[test]
+fn p1_what_was_assured_on_the_disk_that_is_there_is_not_excused() {
+    let mut run = Run::faultless();
+    run.stopped(End::Killed).exchanged(Exchange::Emptied, 0, &[]).started("s2");
+    run.publish("d", 4, Sure::Stored).say(What::Quiet);
+    assert_eq!(verdicts_of_epoch_0(&mut run), [Verdict::NotLive]);
+}
+
+#[test]
+fn p1_what_is_told_of_disks_is_needless_where_none_was_another() {
+    let with = |cause: &str, by: Option<Exchange>| {
+        let mut run = Run::faultless();
+        run.stopped(End::Killed);
+        if let Some(by) = by {
+            run.exchanged(by, 3, &[]);
+        }
+        run.missed(cause, 0, 0, Some(ORIGIN));
+        run.verdicts()
+    };
+    assert_eq!(with("rolled_back", None), [Verdict::MissedNeedlessly]);
+    assert_eq!(with("rolled_back", Some(Exchange::Restored)), clean());
+    assert_eq!(with("rolled_back", Some(Exchange::Renamed)), [Verdict::MissedNeedlessly]);
+    assert_eq!(with("damaged", None), [Verdict::MissedNeedlessly]);
+    assert_eq!(with("damaged", Some(Exchange::Flipped)), clean());
+    assert_eq!(with("damaged", Some(Exchange::Restored)), [Verdict::MissedNeedlessly]);
+}
+
+#[test]
+fn p1_what_a_node_cut_is_needless_only_while_it_holds_it_itself() {
+    let with = |node: &str, base: u64| {
+        let mut run = Run::faultless();
+        run.missed("retention", 4, 6, Some(ORIGIN)).holds(node, base, 6, 6);
+        run.verdicts()
+    };
+    assert_eq!(with("web-1", 3), [Verdict::MissedNeedlessly]);
+    assert_eq!(with("web-1", 4), clean(), "not all of it");
+    assert_eq!(with("web-2", 3), clean(), "another one does");
+}
+
+#[test]
+fn p1_an_unknown_place_needs_one_to_be_named() {
+    let mut run = Run::faultless();
+    run.open(1, 2, Begin::Live, 3).missed("unknown_token", 0, 0, None);
+    match &mut run.lines.last_mut().unwrap().what {
+        What::Missed { stream, .. } => *stream = 2,
+        _ => unreachable!(),
+    }
+    assert_eq!(run.verdicts(), [Verdict::MissedNeedlessly], "it began live");
+    let with = |by: Option<Exchange>| {
+        let mut run = Run::faultless();
+        run.stopped(End::Killed);
+        if let Some(by) = by {
+            run.exchanged(by, 3, &[]);
+        }
+        run.started("s1").open(1, 2, token("s1", 3), 3).missed("unknown_token", 0, 0, None);
+        match &mut run.lines.last_mut().unwrap().what {
+            What::Missed { stream, .. } => *stream = 2,
+            _ => unreachable!(),
+        }
+        run.verdicts()
+    };
+    assert_eq!(with(None), [Verdict::MissedNeedlessly]);
+    assert_eq!(with(Some(Exchange::FlippedState)), clean(), "its disk may not know it");
+}
+
+#[test]
+fn a_number_that_a_copy_gave_again_is_contested() {
+    let with = |through: Option<u64>| {
+        let mut run = Run::faultless();
+        run.stopped(End::Killed);
+        if let Some(through) = through {
+            run.exchanged(Exchange::Restored, through, &["web-2"]);
+        }
+        run.publish("d", 3, Sure::Stored);
+        run.verdicts().contains(&Verdict::Reused)
+    };
+    assert!(with(None));
+    assert!(!with(Some(2)), "a copy that did not have it numbered anew");
+    assert!(with(Some(3)), "a copy that had it");
+}
+
+#[test]
+fn p4_what_a_member_had_on_a_disk_that_is_gone_was_no_overstatement() {
+    let with = |by: Exchange| {
+        let mut run = Run::faultless();
+        run.at += 5000;
+        run.hand_in("d").answer("d", 4, Sure::Replicated, &[("web-2", "stored")]);
+        let origins = BTreeMap::new();
+        run.say(What::Exchanged { node: "web-2".into(), by, origins });
+        run.holds("web-2", 0, 3, 3).hear(1, 4, "d");
+        run.verdicts()
+    };
+    assert_eq!(with(Exchange::Emptied), clean());
+    let mut run = Run::faultless();
+    run.at += 5000;
+    run.hand_in("d").answer("d", 4, Sure::Replicated, &[("web-2", "stored")]);
+    run.holds("web-2", 0, 3, 3).hear(1, 4, "d");
+    assert_eq!(run.verdicts(), [Verdict::Overstated]);
+}
+
+#[test]
+fn p3_a_place_that_a_disk_lost_may_lead_back() {
+    let with = |by: Option<Exchange>| {
+        let mut run = Run::faultless();
+        run.stopped(End::Goodbye);
+        if let Some(by) = by {
+            run.exchanged(by, 3, &[]);
+        }
+        run.started("s1").open(1, 2, token("s1", 3), 1);
+        run.verdicts()
+    };
+    assert_eq!(with(None), [Verdict::Duplicated]);
+    assert_eq!(with(Some(Exchange::Flipped)), clean());
+    assert_eq!(with(Some(Exchange::Renamed)), [Verdict::Duplicated]);
+}
