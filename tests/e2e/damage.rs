@@ -118,6 +118,6 @@ fn p1_what_nobody_who_is_reachable_holds_is_missed_and_the_node_starts_alone() {
     }
     mesh.nodes[2].start();
     let (ids, missed) = hear(&mesh);
-    assert!(missed > 0, "{}", mesh.nodes[2].log());
+    assert!(missed > 0, "{ids:?} {}", mesh.nodes[2].log());
     assert!(ids.len() > EVENTS && ids.len() < 3 * EVENTS - 10, "{}", ids.len());
 }

@@ -16,7 +16,7 @@ use crate::world::run;
 const RARE: [(Planted, u64); 4] = [
     (Planted::AssureBeforeSync, 100),
     (Planted::LeaseFromHearing, 170),
-    (Planted::CoalesceUndurable, 50),
+    (Planted::CoalesceUndurable, 300),
     (Planted::DamageUntold, 640),
 ];
 

@@ -72,8 +72,9 @@ impl Writer {
 
     fn fill(&mut self, fill: &Fill) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        let Wound { place, goes_on_at, .. } = fill.wound;
-        let before = place.position == HEADER_BYTES && goes_on_at == HEADER_BYTES;
+        let Wound { place, through, .. } = fill.wound;
+        // Not in it: what was damaged there and is left out for now has no length, either.
+        let before = through < place.segment;
         let first = match fill.records.first() {
             Some(record) if before => record.offset,
             _ => place.segment,
