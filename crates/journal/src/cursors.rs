@@ -106,6 +106,15 @@ impl Cursors {
         self.changed();
     }
 
+    /// Of two that bore one name the other one remains, and counts under the name as it did.
+    pub fn succeed(&self, name: &str, other: &str) {
+        let mut members = self.members();
+        let Some(remains) = members.remove(other) else { return };
+        members.insert(name.to_owned(), Replica { label: name.to_owned(), ..remains });
+        drop(members);
+        self.changed();
+    }
+
     /// A member is none any more: it is neither counted nor named.
     pub fn forget(&self, member: &str) {
         let removed = self.members().remove(member).is_some();
@@ -190,6 +199,20 @@ mod tests {
         assert_eq!(cursors.snapshot()[0].stored, Sequence::from_u64(5));
         cursors.in_memory("b", false);
         assert_eq!(cursors.snapshot()[0].stored, Sequence::ZERO, "its disk said nothing yet");
+    }
+
+    #[test]
+    fn p9_of_two_under_one_name_the_one_that_remains_counts_on() {
+        let cursors = Cursors::default();
+        cursors.stored("b", Sequence::from_u64(9));
+        cursors.presence("b", Presence::Suspended);
+        let lagging = vec![("shop".to_owned(), Sequence::from_u64(2))];
+        cursors.applied("b, journal 2", Sequence::from_u64(7), lagging.clone());
+        cursors.succeed("b", "b, journal 2");
+        let all = cursors.snapshot();
+        assert_eq!((all.len(), all[0].label.as_str()), (1, "b"));
+        assert_eq!((all[0].presence, all[0].stored), (Presence::Expected, Sequence::from_u64(7)));
+        assert_eq!(all[0].lagging, lagging);
     }
 
     #[test]

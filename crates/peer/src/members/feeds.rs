@@ -71,12 +71,13 @@ impl Members {
         if let Some(older) = heard.feed.replace(feeding.clone()) {
             older.stop.cancel();
         }
-        // The other one is gone, and this one is what remains.
+        // The other one is gone, and this one is what remains: it counts on as it did.
         let alone = heard.twin.take_if(|twin| twin.feeding.journal == journal);
-        drop(table);
         if let Some(twin) = alone {
+            heard.last_ping = heard.last_ping.max(Some(twin.last_ping));
+            drop(table);
             twin.feeding.stop.cancel();
-            self.journal.cursors().forget(&twin.feeding.label);
+            self.journal.cursors().succeed(name.as_str(), &twin.feeding.label);
         }
         Some(feeding)
     }
