@@ -131,7 +131,8 @@ impl Disks {
 
     /// An event went with a disk, nobody else had it, and all that was over at a time.
     pub(super) fn is_past(&self, number: &Number, assured: u64, at: u64) -> bool {
-        let Some((change, began)) = self.last_change(number, assured) else { return false };
+        let last = self.last_change(number, assured, u64::MAX);
+        let Some((change, began)) = last else { return false };
         let elsewhere = change.origins.get(&number.origin).map_or(0, |remains| remains.elsewhere);
         change.at <= at && elsewhere < number.sequence && !Self::is_there(change, number, began)
     }
@@ -146,9 +147,11 @@ impl Disks {
     }
 
     /// An event that was assured at a time is on no disk that its node has now, and no other disk
-    /// shows that it was: judged at the last exchange, by what stands on the others ever since.
-    pub(super) fn is_void(&self, number: &Number, assured: u64) -> bool {
-        let Some((change, began)) = self.last_change(number, assured) else { return false };
+    /// shows that it was: judged at the last exchange, by what stands on the others ever since. Who
+    /// was there until a time only is told nothing of what a later exchange shows.
+    pub(super) fn is_void(&self, number: &Number, assured: u64, until: Option<u64>) -> bool {
+        let last = self.last_change(number, assured, until.unwrap_or(u64::MAX));
+        let Some((change, began)) = last else { return false };
         if Self::is_there(change, number, began) {
             return false;
         }
@@ -159,11 +162,12 @@ impl Disks {
         !remains.is_some_and(|remains| remains.witnesses.iter().any(knows))
     }
 
-    /// The last exchange after the start that numbered an event.
-    fn last_change(&self, number: &Number, assured: u64) -> Option<(&Change, &Began)> {
+    /// The last exchange after the start that numbered an event, until a time.
+    fn last_change(&self, number: &Number, assured: u64, until: u64) -> Option<(&Change, &Began)> {
         let began = self.began(number, assured)?;
         let host = self.host_of(&number.origin);
-        let last = self.changes(host).iter().rfind(|change| change.at >= began.at)?;
+        let within = |change: &&Change| (began.at..=until).contains(&change.at);
+        let last = self.changes(host).iter().rfind(within)?;
         Some((last, began))
     }
 

@@ -39,7 +39,7 @@ pub(super) fn judge(
         if superseded(listener, entry, ledger, &reach) {
             continue;
         }
-        if is_excused(entry, began, disks) {
+        if is_excused(entry, (began, listener.closed), disks) {
             found.counts.void += 1;
             continue;
         }
@@ -56,13 +56,13 @@ pub(super) fn judge(
     }
 }
 
-/// It went with a disk, and no other one shows that it was there; or it did so before the
-/// subscriber began.
-fn is_excused(entry: &Entry, began: u64, disks: &Disks) -> bool {
+/// It went with a disk, and no other one shows that it was there as long as the subscriber was; or
+/// it did so before that began.
+fn is_excused(entry: &Entry, (began, closed): (u64, Option<u64>), disks: &Disks) -> bool {
     let unknown = || disks.newest_of(&entry.node, entry.assured_at);
     let Some(number) = entry.at_most().cloned().or_else(unknown) else { return false };
     let past = || entry.begun <= began && disks.is_past(&number, entry.assured_at, began);
-    disks.is_void(&number, entry.assured_at) || past()
+    disks.is_void(&number, entry.assured_at, closed) || past()
 }
 
 /// What was heard of each origin: sequence, and in which order.
