@@ -8,7 +8,7 @@ pub(crate) mod numbering;
 
 use std::sync::{Arc, MutexGuard};
 
-use evermesh_event::{Block, NodeName, Offset, Origin, Sequence, ValidEvent};
+use evermesh_event::{Block, JournalId, NodeName, Offset, Origin, Sequence, ValidEvent};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::AppendError;
@@ -175,19 +175,46 @@ impl Journal {
     }
 
     /// A member is linked under this journal. If it was under another one last, what nobody had of
-    /// that is missed from here on.
+    /// that is missed from here on; but not while a node is `there` under it at the same time.
     ///
     /// # Errors
     /// If the journal is full, failed, closed or out of numbers.
-    pub async fn linked(&self, origin: &Origin) -> Result<(), AppendError> {
-        let shared = self.shared();
-        if shared.roster.is_present(origin) {
+    pub async fn linked(&self, origin: &Origin, there: &[JournalId]) -> Result<(), AppendError> {
+        let present = self.present_of(&origin.node);
+        if present.first() == Some(&origin.journal) && are_there(&present, there) {
             return Ok(());
         }
+        self.present(&origin.node, Some(origin.journal), there).await
+    }
+
+    /// A member was linked while others that bear its name were there. What nobody had of those
+    /// that are there no more is missed from here on.
+    ///
+    /// # Errors
+    /// If the journal is full, failed, closed or out of numbers.
+    pub async fn beside(&self, node: &NodeName, there: &[JournalId]) -> Result<(), AppendError> {
+        if are_there(&self.present_of(node), there) {
+            return Ok(());
+        }
+        self.present(node, None, there).await
+    }
+
+    /// `linked`: under which journal; `None`: under that under which it was last.
+    async fn present(
+        &self,
+        node: &NodeName,
+        linked: Option<JournalId>,
+        there: &[JournalId],
+    ) -> Result<(), AppendError> {
+        let shared = self.shared();
         let permit = enter(shared, ROOM_UNIT_BYTES).await?;
         let mut numbering = shared.numbering();
         running(shared)?;
-        let told = Ok(numbering.present(shared, origin));
+        let journal = linked.or_else(|| self.present_of(node).first().copied());
+        let told = Ok(journal.is_some_and(|journal| {
+            let origin = Origin { node: node.clone(), journal };
+            numbering.present(shared, &origin, there)
+        }));
         settle(shared, numbering, permit, &told);
         shared.bell.ring();
         told.map(drop)
@@ -207,6 +234,11 @@ impl Journal {
         settle(shared, numbering, permit, &result);
         result
     }
+}
+
+/// Nodes are there under all journals but the first, under which the member was linked last.
+fn are_there(present: &[JournalId], there: &[JournalId]) -> bool {
+    present.iter().skip(1).all(|other| there.contains(other))
 }
 
 /// Waits until so many bytes may be unwritten. First come, first served.

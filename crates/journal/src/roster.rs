@@ -103,14 +103,14 @@ impl Roster {
         self.leaving.send_replace(Leaving::Asked);
     }
 
-    /// The name was met under this journal last.
-    pub(crate) fn is_present(&self, origin: &Origin) -> bool {
-        self.table().is_present(origin)
+    /// Under which journal the name was linked last, and which were there beside it.
+    pub(crate) fn present_of(&self, name: &NodeName) -> Vec<JournalId> {
+        self.table().present_of(name)
     }
 
-    /// It is met under this journal now.
-    pub(crate) fn present(&self, origin: &Origin) {
-        self.table().present(origin);
+    /// Those are they now.
+    pub(crate) fn present(&self, name: &NodeName, journals: Vec<JournalId>) {
+        self.table().present(name, journals);
     }
 
     /// What may be missed of this origin was told.
@@ -171,6 +171,19 @@ impl Journal {
     pub fn journal_lives(&self, origin: &Origin) {
         let changed = self.shared().roster.table().lives(origin);
         self.members_changed(changed);
+    }
+
+    /// Under which journal a member was linked last, and under which others of its name nodes were
+    /// there at the same time.
+    #[must_use]
+    pub fn present_of(&self, name: &NodeName) -> Vec<JournalId> {
+        self.shared().roster.present_of(name)
+    }
+
+    /// The members that were linked last while other nodes bore their names.
+    #[must_use]
+    pub fn not_alone(&self) -> Vec<NodeName> {
+        self.shared().roster.table().not_alone()
     }
 
     /// For how long no member's ping came, while this node ran; zero: one came. `away`: others are

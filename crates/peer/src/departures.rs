@@ -1,5 +1,5 @@
 //! Members that are gone: who is forgotten because nobody hears it, when one that left counts no
-//! more, and when what nobody has of it is told as missed.
+//! more, and when what nobody has of it is told as missed; and so of one of two that bore a name.
 //!
 //! A member that left is waited for as long as somebody there may trust its cache. What it
 //! published and its last word shows to be lacking here may still come from another member, and is
@@ -33,6 +33,15 @@ pub(crate) async fn look(shared: &Shared) {
         shared.parts.journal.forget_member(&name);
     }
     shared.members.reconcile(now);
+    for name in shared.parts.journal.not_alone() {
+        let there = shared.members.there(&name, now);
+        if let Err(error) = shared.parts.journal.beside(&name, &there).await {
+            tracing::warn!(
+                member = %name, %error,
+                "cannot store what may be missed of another that bore its name; tries again"
+            );
+        }
+    }
     for departed in shared.parts.journal.departed() {
         settle(shared, &departed).await;
         let name = &departed.node;

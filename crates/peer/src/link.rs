@@ -478,8 +478,11 @@ async fn meet(
     for met in starts::met(own, origin, frontier) {
         own.meet(&met).await.map_err(later)?;
     }
+    // Two that run under one name at the same time are both there: none of them is a former one.
+    let there = shared.members.there(name, shared.parts.clock.boot());
+    own.linked(origin, &there).await.map_err(later)?;
+    // After that nobody takes it for one that was beside another and is gone.
     own.journal_lives(origin);
-    own.linked(origin).await.map_err(later)?;
     starts::note(own, origin, frontier);
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evermesh_event::{
-    Block, BlockBuilder, DedupeWindow, Frontier, NodeName, Offset, Origin, Planted, Sequence,
-    Start, Verdict,
+    Block, BlockBuilder, DedupeWindow, Frontier, JournalId, NodeName, Offset, Origin, Planted,
+    Sequence, Start, Verdict,
 };
 use evermesh_proto::v1;
 use prost::Message as _;
@@ -286,26 +286,39 @@ impl Numbering {
         !others.is_empty()
     }
 
-    /// A member is there under this journal. If it was met under another one last, that may be lost
-    /// with what nobody had, be this one new or an older one that came back.
-    pub(super) fn present(&mut self, shared: &Shared, origin: &Origin) -> bool {
-        if shared.roster.is_present(origin) {
-            return false;
-        }
+    /// A member is linked under this journal. If it was under another one last, that may be lost
+    /// with what nobody had, be this one new or an older one that came back. `there`: under which
+    /// journals nodes of this name are there now. None of those is lost yet: it is told once its
+    /// node is not there any more.
+    pub(super) fn present(
+        &mut self,
+        shared: &Shared,
+        origin: &Origin,
+        there: &[JournalId],
+    ) -> bool {
+        let before = shared.roster.present_of(&origin.node);
         let mut others = self.untold(shared, &origin.node);
         others.retain(|other| other != origin);
-        if shared.planted.is(Planted::OtherJournalUntold) {
-            others.clear();
+        if before.contains(&origin.journal) {
+            // What was linked before those was told when they were.
+            others.retain(|other| before.contains(&other.journal));
         }
-        for other in &others {
+        let (beside, mut gone): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|other| there.contains(&other.journal));
+        if shared.planted.is(Planted::OtherJournalUntold) {
+            gone.clear();
+        }
+        for other in &gone {
             tracing::warn!(
                 former = %other, present = %origin,
                 "this name is back under another journal: what nobody had of the former is missed"
             );
             self.tell_forgotten(shared, other);
         }
-        shared.roster.present(origin);
-        !others.is_empty()
+        let beside = beside.into_iter().map(|other| other.journal);
+        let present = std::iter::once(origin.journal).chain(beside).collect();
+        shared.roster.present(&origin.node, present);
+        !gone.is_empty()
     }
 
     /// What nobody has of a member that left is told. True if there may be something.

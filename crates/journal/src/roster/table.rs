@@ -29,8 +29,9 @@ pub(crate) struct Row {
     pub(crate) away: Duration,
     /// Its journals of which nothing more is to be told, the newest last.
     pub(crate) closed: Vec<JournalId>,
-    /// Under which of them it was met last.
-    pub(crate) present: Option<JournalId>,
+    /// Under which it was linked last; and others under which a node was there at the same time, of
+    /// which something may be missed.
+    pub(crate) present: Vec<JournalId>,
 }
 
 #[derive(Debug)]
@@ -187,15 +188,19 @@ impl Table {
         changed
     }
 
-    pub(super) fn is_present(&self, origin: &Origin) -> bool {
-        let row = self.rows.get(&origin.node);
-        row.is_some_and(|row| row.present == Some(origin.journal))
+    pub(super) fn present_of(&self, name: &NodeName) -> Vec<JournalId> {
+        self.rows.get(name).map(|row| row.present.clone()).unwrap_or_default()
     }
 
-    pub(super) fn present(&mut self, origin: &Origin) {
-        if let Some(row) = self.rows.get_mut(&origin.node) {
-            row.present = Some(origin.journal);
-            self.dirty.insert(origin.node.clone());
+    pub(super) fn not_alone(&self) -> Vec<NodeName> {
+        let beside = self.rows.iter().filter(|(_, row)| row.present.len() > 1);
+        beside.map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(super) fn present(&mut self, name: &NodeName, journals: Vec<JournalId>) {
+        if let Some(row) = self.rows.get_mut(name).filter(|row| row.present != journals) {
+            row.present = journals;
+            self.dirty.insert(name.clone());
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use evermesh_event::assurance::Presence;
-use evermesh_event::{NodeName, Offset, Origin, Sequence};
+use evermesh_event::{Epoch, NodeName, Offset, Origin, Sequence, StartId};
 use evermesh_journal::simulated::Refusal;
 use evermesh_journal::{Content, Journal, Listed, Writer};
 use evermesh_proto::v1::MissedCause;
@@ -63,8 +63,8 @@ fn p1_an_older_journal_of_a_name_that_comes_back_is_another_one() {
     let second = Origin { journal: evermesh_event::JournalId::new([9; 16]), ..first.clone() };
     let link = |journal: &Journal, writer: &mut Writer, origin: &Origin| {
         now(journal.meet(origin)).unwrap();
+        now(journal.linked(origin, &[])).unwrap();
         journal.journal_lives(origin);
-        now(journal.linked(origin)).unwrap();
         writer.turn().unwrap();
     };
     link(&journal, &mut writer, &first);
@@ -82,6 +82,42 @@ fn p1_an_older_journal_of_a_name_that_comes_back_is_another_one() {
     assert_eq!(causes(&journal), [forgotten(&first), forgotten(&second)]);
     link(&journal, &mut writer, &first);
     assert_eq!(causes(&journal).len(), 2);
+}
+
+#[test]
+fn p1_of_two_that_run_under_one_name_neither_is_former_before_it_is_gone() {
+    let world = World::new(8);
+    let (journal, mut writer, first) = met(&world);
+    let second = Origin { journal: evermesh_event::JournalId::new([9; 16]), ..first.clone() };
+    let both = [first.journal, second.journal];
+    let link = |journal: &Journal, writer: &mut Writer, origin: &Origin, there| {
+        now(journal.meet(origin)).unwrap();
+        now(journal.linked(origin, there)).unwrap();
+        journal.journal_lives(origin);
+        journal.note_start(origin, Epoch::new(1).unwrap(), StartId::new([1; 16]));
+        writer.turn().unwrap();
+        causes(journal).len()
+    };
+    assert_eq!(link(&journal, &mut writer, &first, &[]), 0);
+    assert_eq!(link(&journal, &mut writer, &second, &both), 1, "that there is another one");
+    for _ in 0..3 {
+        assert_eq!(link(&journal, &mut writer, &first, &both), 1);
+        assert_eq!(link(&journal, &mut writer, &second, &both), 1);
+    }
+    drop((journal, writer));
+    let (journal, mut writer) = world.open();
+    assert_eq!(journal.not_alone(), [second.node.clone()]);
+    assert_eq!(link(&journal, &mut writer, &first, &both), 1, "nor after a restart of this one");
+    // The other one is there no more: once.
+    for there in [&both[..1], &both[..1], &[]] {
+        now(journal.beside(&first.node, there)).unwrap();
+        writer.turn().unwrap();
+        let forgotten = |origin: &Origin| (Some(origin.clone()), MissedCause::Forgotten);
+        assert_eq!(causes(&journal), [forgotten(&first), forgotten(&second)]);
+    }
+    assert!(journal.not_alone().is_empty());
+    // It comes back when the first is gone.
+    assert_eq!(link(&journal, &mut writer, &second, &[]), 3);
 }
 
 #[test]

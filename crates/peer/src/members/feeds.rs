@@ -117,6 +117,24 @@ impl Members {
         self.journal.cursors().presence(&label, Presence::Expected);
     }
 
+    /// Under which journals nodes of this name are there: they pull from this one, and ping. Of two
+    /// that were there when this start began, the other may need a lease to come back.
+    pub(crate) fn there(&self, name: &NodeName, now: Duration) -> Vec<JournalId> {
+        let table = self.table();
+        let heard = table.heard.get(name);
+        let pings = |at: Option<Duration>| at.is_some_and(|at| !self.is_silent(now, at));
+        let feed = heard.filter(|heard| pings(heard.last_ping)).and_then(|h| h.feed.as_ref());
+        let twin = heard.and_then(|heard| heard.twin.as_ref());
+        let twin = twin.filter(|twin| pings(Some(twin.last_ping))).map(|twin| &twin.feeding);
+        let mut there: Vec<_> = feed.into_iter().chain(twin).map(|feed| feed.journal).collect();
+        drop(table);
+        let present = self.journal.present_of(name);
+        if present.len() > 1 && pings(Some(self.began.0)) {
+            there.extend(present);
+        }
+        there
+    }
+
     /// One that bears the name of another counts for as long as a member does, and is no member:
     /// nobody waits for it to come back.
     pub(super) fn suspend_twins(&self, now: Duration) {

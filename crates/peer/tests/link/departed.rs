@@ -135,3 +135,34 @@ async fn p1_who_left_without_a_last_word_is_missed_at_once() {
     step(Duration::from_secs(1)).await;
     assert_eq!(forgotten(&peer).await, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn p1_of_two_that_bear_one_name_none_is_missed_while_both_are_there() {
+    let peer = Peer::start(Script { members: listed(0), ..Script::default() });
+    peer.until(|peer| peer.status().pulling).await;
+    let one = peer.pull_as("web-2", 7).await.unwrap();
+    peer.ping_as(7).await;
+    let mut other = peer.pull_as("web-2", 8).await.unwrap();
+    assert!(other.message().await.unwrap().is_some(), "both are served");
+    let mut links = peer.hellos().len();
+    for journal in [8, 7, 8, 7, 8] {
+        peer.ping_as(7).await;
+        peer.ping_as(8).await;
+        peer.rewrite(|script| script.journal = journal);
+        peer.end_link();
+        peer.until(|peer| peer.hellos().len() > links && peer.status().pulling).await;
+        links = peer.hellos().len();
+        assert_eq!(forgotten(&peer).await, 1, "that the name has another journal, once");
+    }
+    // One falls silent, while the other one is linked and pings.
+    for _ in 0..6 {
+        peer.ping_as(8).await;
+        step(Duration::from_secs(1)).await;
+    }
+    assert_eq!(forgotten(&peer).await, 2);
+    drop(one);
+    peer.ping_as(8).await;
+    step(Duration::from_secs(8)).await;
+    assert_eq!(forgotten(&peer).await, 2, "once; and the other one is waited for like any member");
+    assert_eq!(peer.hellos().len(), links, "it was linked all the time");
+}

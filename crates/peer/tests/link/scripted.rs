@@ -17,7 +17,7 @@ use evermesh_proto::v1::mesh_service_server::{MeshService, MeshServiceServer};
 use evermesh_telemetry::Spans;
 use hyper_util::rt::TokioIo;
 use tokio::io::{DuplexStream, duplex};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::InterceptorLayer;
@@ -32,6 +32,8 @@ const LEASE: Duration = Duration::from_secs(2);
 pub(crate) struct Script {
     /// Who it says it is.
     pub(crate) welcome: String,
+    /// Under which journal: each of its bytes.
+    pub(crate) journal: u8,
     /// What it sends after the welcome, on each link.
     pub(crate) blocks: Vec<Bytes>,
     /// It answers pings.
@@ -45,7 +47,27 @@ pub(crate) struct Script {
 impl Default for Script {
     fn default() -> Self {
         let (blocks, members) = (Vec::new(), Vec::new());
-        Self { welcome: "web-2".into(), blocks, echoes: true, members, there: true }
+        let welcome = "web-2".into();
+        Self { welcome, journal: 7, blocks, echoes: true, members, there: true }
+    }
+}
+
+impl Script {
+    fn welcome(&self) -> v1::Welcome {
+        let journal = Bytes::from(vec![self.journal; 16]);
+        let origin = v1::Origin { node: self.welcome.clone(), journal: journal.clone() };
+        let start = Bytes::from(vec![1; 16]);
+        let seen = v1::StartSeen { epoch: 1, start: start.clone(), durable_head: 0 };
+        let own =
+            v1::OriginFrontier { origin: Some(origin), starts: vec![seen], ..Default::default() };
+        v1::Welcome {
+            node: self.welcome.clone(),
+            journal,
+            start,
+            version: 1,
+            frontier: vec![own],
+            members: self.members.clone(),
+        }
     }
 }
 
@@ -60,6 +82,8 @@ struct Told {
 struct Scripted {
     script: Arc<Mutex<Script>>,
     told: Arc<Mutex<Told>>,
+    /// Links end when it is notified.
+    ends: Arc<Notify>,
 }
 
 type Answers<T> = ReceiverStream<Result<T, Status>>;
@@ -76,25 +100,22 @@ impl MeshService for Scripted {
         use v1::pull_request::Message as Said;
         use v1::pull_response::Message;
         let (answers, stream) = mpsc::channel(4);
-        let Self { script, told } = self.clone();
+        let Self { script, told, ends } = self.clone();
         let mut said = request.into_inner();
         tokio::spawn(async move {
             let (welcome, blocks) = {
                 let script = script.lock().unwrap();
-                let welcome = v1::Welcome {
-                    node: script.welcome.clone(),
-                    journal: vec![7; 16].into(),
-                    start: vec![1; 16].into(),
-                    version: 1,
-                    members: script.members.clone(),
-                    ..Default::default()
-                };
-                (welcome, v1::Blocks { blocks: script.blocks.clone() })
+                (script.welcome(), v1::Blocks { blocks: script.blocks.clone() })
             };
             for message in [Message::Welcome(welcome), Message::Blocks(blocks)] {
                 let _ = answers.send(Ok(v1::PullResponse { message: Some(message) })).await;
             }
-            while let Ok(Some(request)) = said.message().await {
+            loop {
+                let request = tokio::select! {
+                    () = ends.notified() => return,
+                    request = said.message() => request,
+                };
+                let Ok(Some(request)) = request else { return };
                 let mut told = told.lock().unwrap();
                 match request.message {
                     Some(Said::Hello(hello)) => told.hellos.push(hello),
@@ -195,6 +216,7 @@ pub(crate) struct Peer {
     pub(crate) peers: Peers,
     script: Arc<Mutex<Script>>,
     told: Arc<Mutex<Told>>,
+    ends: Arc<Notify>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -228,7 +250,12 @@ impl Peer {
         tokio::spawn(writer.run());
         let told = Arc::default();
         let script = Arc::new(Mutex::new(script));
-        let scripted = Scripted { script: Arc::clone(&script), told: Arc::clone(&told) };
+        let ends = Arc::<Notify>::default();
+        let scripted = Scripted {
+            script: Arc::clone(&script),
+            told: Arc::clone(&told),
+            ends: Arc::clone(&ends),
+        };
         let (peers, run) = Peers::new(Parts {
             journal: journal.clone(),
             rules: Arc::new(Rules::new(vec![], vec![], 0).unwrap()),
@@ -245,12 +272,17 @@ impl Peer {
         });
         let stop = CancellationToken::new();
         tokio::spawn(run.run(stop.clone()));
-        Self { journal, peers, script, told, _stop: stop.drop_guard() }
+        Self { journal, peers, script, told, ends, _stop: stop.drop_guard() }
     }
 
     /// The peer does something else from now on.
     pub(crate) fn rewrite(&self, write: impl FnOnce(&mut Script)) {
         write(&mut self.script.lock().unwrap());
+    }
+
+    /// The link ends; the node dials again.
+    pub(crate) fn end_link(&self) {
+        self.ends.notify_waiters();
     }
 
     pub(crate) fn hellos(&self) -> Vec<v1::Hello> {
@@ -312,10 +344,19 @@ impl Peer {
 
     /// Pulls as a member with an empty frontier.
     pub(crate) async fn pull(&self, name: &str) -> Result<Streaming<v1::PullResponse>, Status> {
+        self.pull_as(name, 2).await
+    }
+
+    /// The same under this journal, and in a start that has the same bytes.
+    pub(crate) async fn pull_as(
+        &self,
+        name: &str,
+        journal: u8,
+    ) -> Result<Streaming<v1::PullResponse>, Status> {
         let hello = v1::Hello {
             node: name.into(),
-            journal: vec![2; 16].into(),
-            start: vec![3; 16].into(),
+            journal: vec![journal; 16].into(),
+            start: vec![journal; 16].into(),
             version: 1,
             credit_bytes: 1 << 20,
             ..Default::default()
@@ -330,8 +371,15 @@ impl Peer {
 
     /// Pings once as `web-2`, and waits for the echo.
     pub(crate) async fn ping_once(&self) -> MeshServiceClient<Channel> {
+        self.ping_as(2).await
+    }
+
+    /// The same in a start that has these bytes.
+    pub(crate) async fn ping_as(&self, start: u8) -> MeshServiceClient<Channel> {
         let mut client = self.client().await;
-        let ping = tokio_stream::iter([v1::PingRequest { number: 1, ..Default::default() }]);
+        let start = vec![start; 16].into();
+        let ping = v1::PingRequest { number: 1, start, ..Default::default() };
+        let ping = tokio_stream::iter([ping]);
         let mut echoes = client.ping(ping).await.unwrap().into_inner();
         assert_eq!(echoes.message().await.unwrap().unwrap().number, 1);
         client
