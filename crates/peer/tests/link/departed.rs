@@ -166,3 +166,25 @@ async fn p1_of_two_that_bear_one_name_none_is_missed_while_both_are_there() {
     assert_eq!(forgotten(&peer).await, 2, "once; and the other one is waited for like any member");
     assert_eq!(peer.hellos().len(), links, "it was linked all the time");
 }
+
+#[tokio::test(start_paused = true)]
+async fn p9_of_two_that_bear_one_name_the_one_that_remains_is_never_taken_for_silent() {
+    let peer = Peer::start(Script { members: listed(0), ..Script::default() });
+    peer.until(|peer| peer.status().pulling).await;
+    let _one = peer.pull_as("web-2", 7).await.unwrap();
+    peer.ping_as(7).await;
+    let mut other = peer.pull_as("web-2", 8).await.unwrap();
+    assert!(other.message().await.unwrap().is_some(), "both are served");
+    // Its power was lost: nobody hears that it is gone.
+    for _ in 0..4 {
+        peer.ping_as(8).await;
+        step(Duration::from_secs(1)).await;
+    }
+    assert_eq!(presence(&peer), Some(Presence::Suspended));
+    let mut other = peer.pull_as("web-2", 8).await.unwrap();
+    assert!(other.message().await.unwrap().is_some());
+    assert_eq!(peer.journal.cursors().snapshot().len(), 1, "now it bears the name alone");
+    assert_eq!(presence(&peer), Some(Presence::Expected), "its last ping is a second ago");
+    step(Duration::from_secs(3)).await;
+    assert_eq!(presence(&peer), Some(Presence::Suspended), "and counts for a lease");
+}
