@@ -25,7 +25,7 @@ const RARE: [(Planted, u64); 4] = [
 const SEEDS: u64 = 1024;
 
 /// Each with the verdicts of which one must be told, and the trouble in which it shows.
-const FAULTS: [(Planted, &[Verdict], Option<Kind>); 20] = [
+const FAULTS: [(Planted, &[Verdict], Option<Kind>); 21] = [
     (Planted::AssureBeforeSync, &[Verdict::Lost, Verdict::NotLive], Some(Kind::PowerLoss)),
     (Planted::DropBlock, &[Verdict::Lost, Verdict::NotLive], None),
     (Planted::SwapTwo, &[Verdict::Reordered], None),
@@ -40,6 +40,7 @@ const FAULTS: [(Planted, &[Verdict], Option<Kind>); 20] = [
     (Planted::ForgetFormerStart, &[Verdict::Unsound], Some(Kind::Flicker)),
     (Planted::MissedOnReconnect, &[Verdict::MissedNeedlessly], None),
     (Planted::CoalesceUndurable, &[Verdict::Lost, Verdict::NotLive], Some(Kind::LostEnd)),
+    (Planted::PassReplaced, &[Verdict::Unsound], Some(Kind::LostEnd)),
     (Planted::PassRejected, &[Verdict::Lost, Verdict::NotLive], None),
     (Planted::TrustCopy, &[Verdict::Lost, Verdict::NotLive], Some(Kind::Restore)),
     (Planted::OtherJournalUntold, &[Verdict::Lost, Verdict::NotLive], Some(Kind::Empty)),

@@ -40,6 +40,9 @@ impl Journal {
     pub fn mend(&self, block: &Block) -> bool {
         let mut wounds = self.shared().wounds();
         let took = !wounds.is_empty() && wounds.offer(block);
+        if took {
+            self.shared().came(block);
+        }
         drop(wounds);
         if took {
             self.shared().bell.ring();

@@ -1,6 +1,7 @@
 //! What the handle, the writer and the readers share, and in which order locks are taken:
-//! numbering, then cuts, then tail or catalog, then wounds.
+//! numbering, then cuts, then tail or catalog, then wounds. What is replaced comes last.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard,
@@ -9,7 +10,7 @@ use std::sync::{
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evermesh_event::world::Clock;
-use evermesh_event::{Offset, Origin, Planted, Sequence, Start};
+use evermesh_event::{Block, Offset, Origin, Planted, Sequence, Start};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::applied::Applied;
@@ -103,6 +104,9 @@ pub(crate) struct Shared {
     pub(crate) cursors: Cursors,
     pub(crate) applied: Applied,
     pub(crate) leases: Leases,
+    /// When a block came last, of each origin, from which was left out what newer events replace.
+    /// Bounded by the origins that are known.
+    pub(crate) replaced: Mutex<BTreeMap<Origin, Duration>>,
     pub(crate) names: Mutex<Names>,
     pub(crate) letters: Mutex<Letters>,
     pub(crate) members: Mutex<Members>,
@@ -150,6 +154,17 @@ impl Shared {
         let (wall, boot) = self.began;
         let began = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         began + self.clock.boot().saturating_sub(boot)
+    }
+
+    pub(crate) fn replaced(&self) -> MutexGuard<'_, BTreeMap<Origin, Duration>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A block came from another node.
+    pub(crate) fn came(&self, block: &Block) {
+        if block.replaced() {
+            self.replaced().insert(block.origin().clone(), self.clock.boot());
+        }
     }
 
     pub(crate) fn starts(&self) -> MutexGuard<'_, Starts> {

@@ -251,7 +251,12 @@ impl Batches {
     fn past(&mut self, record: &Record) {
         self.at = self.at.max(record.end());
         if let Some((origin, through)) = record.moves() {
-            self.passed.push(Passed { end: record.end(), origin: origin.clone(), through });
+            let without = match &record.content {
+                Content::Block { block, .. } if block.replaced() => Some(block.previous()),
+                _ => None,
+            };
+            let (end, origin) = (record.end(), origin.clone());
+            self.passed.push(Passed { end, origin, through, without });
         }
         self.records.pop_front();
     }

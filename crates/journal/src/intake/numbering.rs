@@ -171,6 +171,7 @@ impl Numbering {
         let most = block.encoded().len() + RECORD_OVERHEAD_BYTES;
         self.space.check(Use::Reserve, u64::try_from(most).unwrap_or(u64::MAX))?;
         self.meet(shared, block.origin());
+        shared.came(&block);
         if self.frontier.get(block.origin()).epoch() < block.last().epoch() {
             shared.starts().note_start(block.origin(), block.last().epoch(), block.start());
         }
@@ -381,6 +382,7 @@ impl Numbering {
             self.durable_frontier.remove(&origin);
             self.bases.remove(&origin);
             cuts.forget(&origin);
+            shared.replaced().remove(&origin);
         }
         true
     }
