@@ -13,10 +13,11 @@ use crate::world::run;
 
 /// What needs a rare turn of events is looked for from here on, where one is near; and in as many
 /// seeds as everything else.
-const RARE: [(Planted, u64); 4] = [
+const RARE: [(Planted, u64); 5] = [
     (Planted::AssureBeforeSync, 100),
     (Planted::LeaseFromHearing, 170),
     (Planted::CoalesceUndurable, 300),
+    (Planted::PassReplaced, 50),
     (Planted::DamageUntold, 640),
 ];
 

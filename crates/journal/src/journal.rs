@@ -224,8 +224,8 @@ impl Journal {
         &self.0.leases
     }
 
-    /// When a block came last, in this start, from which was left out what newer events replace:
-    /// those may not be here yet.
+    /// When something of each origin came last, in this start, that leaves out what newer events
+    /// replace: those may not be here yet.
     #[must_use]
     pub fn replaced(&self) -> BTreeMap<Origin, Duration> {
         self.0.replaced().clone()

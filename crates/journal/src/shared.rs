@@ -10,7 +10,7 @@ use std::sync::{
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evermesh_event::world::Clock;
-use evermesh_event::{Block, Offset, Origin, Planted, Sequence, Start};
+use evermesh_event::{Offset, Origin, Planted, Sequence, Start};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::applied::Applied;
@@ -23,6 +23,7 @@ use crate::limits::Limits;
 use crate::members::Members;
 use crate::names::Names;
 use crate::needs::Needs;
+use crate::record::Content;
 use crate::roster::Roster;
 use crate::segment::Catalog;
 use crate::starts::Starts;
@@ -104,8 +105,8 @@ pub(crate) struct Shared {
     pub(crate) cursors: Cursors,
     pub(crate) applied: Applied,
     pub(crate) leases: Leases,
-    /// When a block came last, of each origin, from which was left out what newer events replace.
-    /// Bounded by the origins that are known.
+    /// When something came last, of each origin, that leaves out what newer events replace. Bounded
+    /// by the origins that are known.
     pub(crate) replaced: Mutex<BTreeMap<Origin, Duration>>,
     pub(crate) names: Mutex<Names>,
     pub(crate) letters: Mutex<Letters>,
@@ -160,10 +161,10 @@ impl Shared {
         self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A block came from another node.
-    pub(crate) fn came(&self, block: &Block) {
-        if block.replaced() {
-            self.replaced().insert(block.origin().clone(), self.clock.boot());
+    /// Something came from another node.
+    pub(crate) fn came(&self, content: &Content) {
+        if let Some((origin, _)) = content.replaced() {
+            self.replaced().insert(origin.clone(), self.clock.boot());
         }
     }
 

@@ -251,10 +251,7 @@ impl Batches {
     fn past(&mut self, record: &Record) {
         self.at = self.at.max(record.end());
         if let Some((origin, through)) = record.moves() {
-            let without = match &record.content {
-                Content::Block { block, .. } if block.replaced() => Some(block.previous()),
-                _ => None,
-            };
+            let without = record.replaced().map(|(_, before)| before);
             let (end, origin) = (record.end(), origin.clone());
             self.passed.push(Passed { end, origin, through, without });
         }

@@ -171,7 +171,6 @@ impl Numbering {
         let most = block.encoded().len() + RECORD_OVERHEAD_BYTES;
         self.space.check(Use::Reserve, u64::try_from(most).unwrap_or(u64::MAX))?;
         self.meet(shared, block.origin());
-        shared.came(&block);
         if self.frontier.get(block.origin()).epoch() < block.last().epoch() {
             shared.starts().note_start(block.origin(), block.last().epoch(), block.start());
         }
@@ -180,7 +179,9 @@ impl Numbering {
             self.frontier.advance(block.origin(), block.last());
             return Ok(Taken::Duplicate);
         }
-        let offset = self.show(shared, Content::Block { block, skip }, Publishers::new());
+        let content = Content::Block { block, skip };
+        shared.came(&content);
+        let offset = self.show(shared, content, Publishers::new());
         Ok(Taken::Appended { offset, skip })
     }
 
@@ -206,7 +207,9 @@ impl Numbering {
         if missed.cause == v1::MissedCause::Unspecified {
             tracing::warn!(?missed, "a missed without a cause");
         }
-        Ok(Some(self.show(shared, Content::Missed(missed), Publishers::new())))
+        let content = Content::Missed(missed);
+        shared.came(&content);
+        Ok(Some(self.show(shared, content, Publishers::new())))
     }
 
     /// Everything of a name may be lost, because its journal was restored or is gone.

@@ -12,7 +12,7 @@ use evermesh_event::{
 };
 use evermesh_identity::{Identity, Rules};
 use evermesh_journal::simulated::MemoryDisk;
-use evermesh_journal::{Echo, Intake, Limits, Options, Storage, Writer};
+use evermesh_journal::{Echo, Intake, Limits, Missed, Options, Storage, Writer};
 use evermesh_proto::v1;
 use evermesh_telemetry::Spans;
 
@@ -238,6 +238,31 @@ async fn p9_a_stream_that_opens_behind_what_was_replaced_waits_for_what_replaces
     node.echo(3, 3);
     let mut whole = node.stream(node.journal().head());
     assert_eq!(whole.trusts("web-2"), LEASE, "what replaces it is here");
+}
+
+#[tokio::test]
+async fn p9_a_missed_of_other_sites_passes_over_what_newer_events_replaced_there() {
+    let node = Node::new();
+    node.journal().take(block(0, 1, &[1])).await.unwrap();
+    let mut stream = node.stream(Offset::ZERO);
+    node.echo(1, 1);
+    stream.hears_all().await;
+    assert_eq!(stream.trusts("web-2"), LEASE);
+    // 2 was of this subscription's site and left out before the rest of them was cut.
+    let miss = async |from, through, sites: &[&str]| {
+        let sites = sites.iter().map(ToString::to_string).collect();
+        let cause = v1::MissedCause::Retention;
+        let missed = Missed { origin: Some(other()), from: at(from), through, sites, cause };
+        node.journal().miss(missed).await.unwrap();
+    };
+    miss(2, at(3), &["blog"]).await;
+    stream.hears_all().await;
+    assert!(node.applied(1) && !node.applied(2));
+    node.echo(2, 3);
+    assert_eq!(stream.trusts("web-2"), LEASE);
+    miss(4, at(5), &[]).await;
+    stream.hears_all().await;
+    assert!(node.applied(5), "all of it was told");
 }
 
 #[tokio::test]
