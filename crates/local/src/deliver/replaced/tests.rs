@@ -203,6 +203,29 @@ async fn p9_a_head_from_before_what_was_replaced_came_bounds_nothing() {
 }
 
 #[tokio::test]
+async fn p9_what_replaces_it_may_be_replaced_too() {
+    let node = Node::new();
+    let mut stream = node.stream(Offset::ZERO);
+    node.echo(1, 0);
+    stream.hears_all().await;
+    assert_eq!(stream.trusts("web-2"), LEASE);
+    // 4 replaced 1, and 6 replaced 4 before that came.
+    node.journal().take(block(0, 3, &[2, 3])).await.unwrap();
+    stream.hears_all().await;
+    node.echo(2, 4);
+    assert_eq!(stream.trusts("web-2"), Duration::ZERO);
+    node.journal().take(block(3, 5, &[5])).await.unwrap();
+    stream.hears_all().await;
+    assert!(!node.applied(1), "4 was passed, and not heard");
+    node.echo(3, 6);
+    assert_eq!(stream.trusts("web-2"), Duration::ZERO);
+    node.journal().take(block(5, 6, &[6])).await.unwrap();
+    stream.hears_all().await;
+    assert!(node.applied(6));
+    assert_eq!(stream.trusts("web-2"), LEASE);
+}
+
+#[tokio::test]
 async fn p9_what_was_replaced_holds_nothing_back_once_the_leases_from_before_are_over() {
     let node = Node::new();
     let mut stream = node.stream(Offset::ZERO);
