@@ -2,8 +2,8 @@
 //! cache, from that moment on (P9); and on a healed, quiet mesh there is one in time.
 //!
 //! What a subscriber never heard because newer events replaced it is applied once something newer
-//! of the same key and origin is, or a missed that names it or that was told: until then it may show
-//! what was before.
+//! of the same key and origin is, or a missed that names it or that was told: until then it may
+//! show what was before.
 
 use std::collections::{BTreeMap, HashMap};
 
