@@ -13,10 +13,11 @@ use crate::world::run;
 
 /// What needs a rare turn of events is looked for from here on, where one is near; and in as many
 /// seeds as everything else.
-const RARE: [(Planted, u64); 4] = [
+const RARE: [(Planted, u64); 5] = [
     (Planted::AssureBeforeSync, 100),
     (Planted::LeaseFromHearing, 170),
     (Planted::CoalesceUndurable, 300),
+    (Planted::PassReplaced, 50),
     (Planted::DamageUntold, 640),
 ];
 
@@ -25,7 +26,7 @@ const RARE: [(Planted, u64); 4] = [
 const SEEDS: u64 = 1024;
 
 /// Each with the verdicts of which one must be told, and the trouble in which it shows.
-const FAULTS: [(Planted, &[Verdict], Option<Kind>); 20] = [
+const FAULTS: [(Planted, &[Verdict], Option<Kind>); 21] = [
     (Planted::AssureBeforeSync, &[Verdict::Lost, Verdict::NotLive], Some(Kind::PowerLoss)),
     (Planted::DropBlock, &[Verdict::Lost, Verdict::NotLive], None),
     (Planted::SwapTwo, &[Verdict::Reordered], None),
@@ -40,6 +41,7 @@ const FAULTS: [(Planted, &[Verdict], Option<Kind>); 20] = [
     (Planted::ForgetFormerStart, &[Verdict::Unsound], Some(Kind::Flicker)),
     (Planted::MissedOnReconnect, &[Verdict::MissedNeedlessly], None),
     (Planted::CoalesceUndurable, &[Verdict::Lost, Verdict::NotLive], Some(Kind::LostEnd)),
+    (Planted::PassReplaced, &[Verdict::Unsound], Some(Kind::LostEnd)),
     (Planted::PassRejected, &[Verdict::Lost, Verdict::NotLive], None),
     (Planted::TrustCopy, &[Verdict::Lost, Verdict::NotLive], Some(Kind::Restore)),
     (Planted::OtherJournalUntold, &[Verdict::Lost, Verdict::NotLive], Some(Kind::Empty)),

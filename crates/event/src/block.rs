@@ -217,6 +217,16 @@ impl Block {
         self.coalesced
     }
 
+    /// Something between `previous` and `last` is not in it: newer events replace that. A start
+    /// numbers without a gap.
+    #[must_use]
+    pub fn replaced(&self) -> bool {
+        let same = self.previous.epoch() == self.last.epoch();
+        let before = if same { self.previous.counter() } else { 0 };
+        let numbered = self.last.counter().saturating_sub(before);
+        self.coalesced && u64::from(self.count) < numbered
+    }
+
     /// The same block without some of its entries, for whoever is at `previous` or beyond: bytes of
     /// what stays, and its watermark, are as they were.
     #[must_use]

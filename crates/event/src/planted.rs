@@ -37,6 +37,8 @@ pub enum Planted {
     MissedOnReconnect,
     /// What is not on its origin's disk yet replaces what is.
     CoalesceUndurable,
+    /// What newer events replace counts as applied before they are.
+    PassReplaced,
     /// What was rejected, and is gone by the time it would come again, is passed over.
     PassRejected,
     /// What others know of this node's journal never shows that it was restored.

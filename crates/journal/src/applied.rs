@@ -170,6 +170,13 @@ impl Mark {
         table.held.get(&self.number).map(|held| held.through.clone()).unwrap_or_default()
     }
 
+    /// Until when it may trust its cache at most, by what was passed on to it so far.
+    #[must_use]
+    pub fn leased_until(&self) -> Duration {
+        let table = self.applied.table();
+        table.held.get(&self.number).map(|held| held.leased_until).unwrap_or_default()
+    }
+
     /// It may trust its cache until then, by this node's clock: as long it counts, also when its
     /// stream ends before.
     pub fn leased(&self, until: Duration) {

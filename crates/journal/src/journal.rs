@@ -224,6 +224,13 @@ impl Journal {
         &self.0.leases
     }
 
+    /// When something of each origin came last, in this start, that leaves out what newer events
+    /// replace: those may not be here yet.
+    #[must_use]
+    pub fn replaced(&self) -> BTreeMap<Origin, Duration> {
+        self.0.replaced().clone()
+    }
+
     /// How far a producer of an identity is.
     #[must_use]
     pub fn highest(&self, identity: &str, producer: &str) -> Highest {

@@ -182,6 +182,14 @@ impl Leases {
         self.heard().clone()
     }
 
+    /// The newest echo of the member that numbers the events of an origin.
+    #[must_use]
+    pub fn echo_of(&self, origin: &Origin) -> Option<Echo> {
+        let heard = self.heard();
+        let echo = heard.get(origin.node.as_str()).map(|heard| &heard.echo);
+        echo.filter(|echo| echo.origin == *origin).cloned()
+    }
+
     /// Counts up with each echo.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {

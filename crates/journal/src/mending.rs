@@ -4,6 +4,7 @@ use evermesh_event::{Block, Origin, Sequence};
 use tokio::sync::watch;
 
 use crate::journal::Journal;
+use crate::record::Content;
 
 /// Events of one origin that were here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +41,9 @@ impl Journal {
     pub fn mend(&self, block: &Block) -> bool {
         let mut wounds = self.shared().wounds();
         let took = !wounds.is_empty() && wounds.offer(block);
+        if took {
+            self.shared().came(&Content::Block { block: block.clone(), skip: 0 });
+        }
         drop(wounds);
         if took {
             self.shared().bell.ring();

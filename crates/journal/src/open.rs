@@ -394,6 +394,7 @@ fn assemble(
         names: Mutex::new(Names::new(applied.clone(), past.names)),
         applied,
         leases: Leases::default(),
+        replaced: Mutex::default(),
         letters: Mutex::new(Letters::new(past.letters)),
         members: Mutex::new(Members::new(past.members)),
         syncs: 0.into(),

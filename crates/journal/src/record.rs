@@ -156,6 +156,13 @@ impl Record {
         }
     }
 
+    /// It moves over something that newer events replace, or may: of which origin, and above which
+    /// sequence. A missed that names sites says nothing of what was left out of others before.
+    #[must_use]
+    pub fn replaced(&self) -> Option<(&Origin, Sequence)> {
+        self.content.replaced()
+    }
+
     /// A missed that names no range: nothing that follows shows that it was there.
     pub(crate) fn notice(&self) -> Option<&Missed> {
         match &self.content {
@@ -171,6 +178,22 @@ impl Record {
         match &self.content {
             Content::Block { block, .. } => FIXED_BYTES + block.encoded().len(),
             Content::Missed(missed) => FIXED_BYTES + missed.sites.len() * 96,
+        }
+    }
+}
+
+impl Content {
+    /// See [`Record::replaced`].
+    pub(crate) fn replaced(&self) -> Option<(&Origin, Sequence)> {
+        match self {
+            Self::Block { block, .. } => {
+                block.replaced().then(|| (block.origin(), block.previous()))
+            }
+            Self::Missed(missed) => {
+                let some = missed.through > Sequence::ZERO && !missed.sites.is_empty();
+                let before = Sequence::from_u64(missed.from.as_u64().saturating_sub(1));
+                missed.origin.as_ref().filter(|_| some).map(|origin| (origin, before))
+            }
         }
     }
 }

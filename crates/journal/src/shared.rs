@@ -1,6 +1,7 @@
 //! What the handle, the writer and the readers share, and in which order locks are taken:
-//! numbering, then cuts, then tail or catalog, then wounds.
+//! numbering, then cuts, then tail or catalog, then wounds. What is replaced comes last.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard,
@@ -22,6 +23,7 @@ use crate::limits::Limits;
 use crate::members::Members;
 use crate::names::Names;
 use crate::needs::Needs;
+use crate::record::Content;
 use crate::roster::Roster;
 use crate::segment::Catalog;
 use crate::starts::Starts;
@@ -103,6 +105,9 @@ pub(crate) struct Shared {
     pub(crate) cursors: Cursors,
     pub(crate) applied: Applied,
     pub(crate) leases: Leases,
+    /// When something came last, of each origin, that leaves out what newer events replace. Bounded
+    /// by the origins that are known.
+    pub(crate) replaced: Mutex<BTreeMap<Origin, Duration>>,
     pub(crate) names: Mutex<Names>,
     pub(crate) letters: Mutex<Letters>,
     pub(crate) members: Mutex<Members>,
@@ -150,6 +155,17 @@ impl Shared {
         let (wall, boot) = self.began;
         let began = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         began + self.clock.boot().saturating_sub(boot)
+    }
+
+    pub(crate) fn replaced(&self) -> MutexGuard<'_, BTreeMap<Origin, Duration>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something came from another node.
+    pub(crate) fn came(&self, content: &Content) {
+        if let Some((origin, _)) = content.replaced() {
+            self.replaced().insert(origin.clone(), self.clock.boot());
+        }
     }
 
     pub(crate) fn starts(&self) -> MutexGuard<'_, Starts> {

@@ -251,7 +251,9 @@ impl Batches {
     fn past(&mut self, record: &Record) {
         self.at = self.at.max(record.end());
         if let Some((origin, through)) = record.moves() {
-            self.passed.push(Passed { end: record.end(), origin: origin.clone(), through });
+            let without = record.replaced().map(|(_, before)| before);
+            let (end, origin) = (record.end(), origin.clone());
+            self.passed.push(Passed { end, origin, through, without });
         }
         self.records.pop_front();
     }

@@ -12,6 +12,7 @@ mod freshness;
 mod hear;
 pub(crate) mod progress;
 pub(crate) mod rejects;
+mod replaced;
 
 use std::time::Duration;
 
@@ -73,7 +74,8 @@ impl<'a> Deliver<'a> {
     ) -> Self {
         let journal = &local.parts.journal;
         let untold = begin.missed.as_ref().map(|_| begin.after);
-        let progress = Progress::new(journal, filter.sites(), begin.name.clone(), untold);
+        let world = (journal, &local.parts.clock);
+        let progress = Progress::new(world, filter.sites(), begin.name.clone(), untold);
         let here = progress.opened_at().unwrap_or_else(|| journal.head());
         let name = begin.name.as_ref().map(|(key, _)| key.as_str());
         let aside = name.map(|name| journal.aside(name, begin.after)).unwrap_or_default();
@@ -113,6 +115,9 @@ impl<'a> Deliver<'a> {
         // What waits for a place in the channel.
         let mut ready: Option<Message> = None;
         loop {
+            if self.progress.awaits_echo() {
+                self.progress.settle(&self.window, false);
+            }
             if ready.is_none() {
                 ready = self.next_message()?;
             }
@@ -120,6 +125,8 @@ impl<'a> Deliver<'a> {
             let empty = ready.is_none() && self.batches.is_empty();
             let wants = empty && self.window.room() > 0 && !delayed;
             let late = self.late();
+            let echoes_matter = self.catching_up.is_some() || self.progress.awaits_echo();
+            let withheld = self.progress.withheld_for().map(|left| Instant::now() + left);
             tokio::select! {
                 biased;
                 () = self.local.drain.cancelled() => return Err(draining()),
@@ -146,7 +153,8 @@ impl<'a> Deliver<'a> {
                     self.batches.extend(records);
                 }
                 () = until(self.delayed_until), if delayed => self.delayed_until = None,
-                _ = echoes.changed(), if self.catching_up.is_some() => {}
+                _ = echoes.changed(), if echoes_matter => {}
+                () = until(withheld), if withheld.is_some() => {}
                 () = until(late), if ready.is_none() && self.catching_up.is_some() => {}
             }
         }

@@ -129,6 +129,20 @@ fn a_block_is_bounded_and_takes_every_valid_event() {
 }
 
 #[test]
+fn a_block_shows_whether_newer_events_replace_something_of_it() {
+    let whole = block(2, &[3, 4, 5]);
+    let all = whole.coalesce(Sequence::from_u64(2), |_| true);
+    assert!(!whole.replaced() && !all.replaced(), "all of it stayed");
+    assert!(all.coalesce(Sequence::from_u64(2), |e| e.sequence.as_u64() != 4).replaced());
+    assert!(all.coalesce(Sequence::from_u64(1), |_| true).replaced(), "nor what came before it");
+    assert!(!whole.within(Sequence::from_u64(3), Sequence::from_u64(4)).replaced(), "a part");
+    assert!(whole.watermark(Sequence::from_u64(4)).replaced());
+    let first = (1 << 40) + 1;
+    let begins = block(5, &[first, first + 1]).coalesce(Sequence::from_u64(5), |_| true);
+    assert!(!begins.replaced(), "a start begins with its first number");
+}
+
+#[test]
 fn a_coalesced_block_keeps_its_watermark_and_the_bytes_of_what_stays() {
     let whole = block(4, &[5, 6, 7, 9]);
     let left = whole.coalesce(Sequence::from_u64(2), |entry| entry.sequence.as_u64() == 7);

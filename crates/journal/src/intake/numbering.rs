@@ -179,7 +179,9 @@ impl Numbering {
             self.frontier.advance(block.origin(), block.last());
             return Ok(Taken::Duplicate);
         }
-        let offset = self.show(shared, Content::Block { block, skip }, Publishers::new());
+        let content = Content::Block { block, skip };
+        shared.came(&content);
+        let offset = self.show(shared, content, Publishers::new());
         Ok(Taken::Appended { offset, skip })
     }
 
@@ -205,7 +207,9 @@ impl Numbering {
         if missed.cause == v1::MissedCause::Unspecified {
             tracing::warn!(?missed, "a missed without a cause");
         }
-        Ok(Some(self.show(shared, Content::Missed(missed), Publishers::new())))
+        let content = Content::Missed(missed);
+        shared.came(&content);
+        Ok(Some(self.show(shared, content, Publishers::new())))
     }
 
     /// Everything of a name may be lost, because its journal was restored or is gone.
@@ -394,6 +398,7 @@ impl Numbering {
             self.durable_frontier.remove(&origin);
             self.bases.remove(&origin);
             cuts.forget(&origin);
+            shared.replaced().remove(&origin);
         }
         true
     }

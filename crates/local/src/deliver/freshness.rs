@@ -22,7 +22,8 @@ pub(crate) fn freshness(
     let heard = journal.leases().snapshot();
     let through = progress.mark().through();
     // This node itself: it is there, and the application heard all that it had.
-    let mut leases = vec![(local.parts.node.to_string(), lease)];
+    let own = if progress.heard_replaced(journal.origin()) { lease } else { Duration::ZERO };
+    let mut leases = vec![(local.parts.node.to_string(), own)];
     let left = journal.left_members();
     for member in journal.cursors().snapshot() {
         let settled = left.get(member.label.as_str());
@@ -46,6 +47,9 @@ pub(crate) fn freshness(
         if away {
             // It ended in order, and everything that it ever said was applied.
             remains = lease;
+        }
+        if heard.is_some_and(|heard| !progress.heard_replaced(&heard.echo.origin)) {
+            remains = Duration::ZERO;
         }
         leases.push((member.label, remains));
     }

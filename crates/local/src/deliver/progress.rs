@@ -2,12 +2,18 @@
 //! leases and for its durable name.
 //!
 //! A record counts as applied once nothing at or before it waits for an acknowledgement, be it that
-//! the filter left it out. Bounded: between two entries that wait, each origin stands once.
+//! the filter left it out. What newer events replace counts once those are acknowledged
+//! (`replaced`). Bounded: between two entries that wait, each origin stands once.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
-use evermesh_event::{Frontier, Offset, Origin, Sequence, Unacknowledged};
+use evermesh_event::world::Clock;
+use evermesh_event::{Frontier, Offset, Origin, Planted, Sequence, Unacknowledged};
 use evermesh_journal::{Journal, Mark, Name};
+
+use super::replaced::Replaced;
 
 /// What a record moves once it is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +22,8 @@ pub(crate) struct Passed {
     pub(crate) end: Offset,
     pub(crate) origin: Origin,
     pub(crate) through: Sequence,
+    /// Newer events replace something of it above this.
+    pub(crate) without: Option<Sequence>,
 }
 
 /// Records that were passed, up to one entry that waits.
@@ -29,6 +37,7 @@ struct Stretch {
 #[derive(Debug)]
 pub(crate) struct Progress {
     journal: Journal,
+    clock: Arc<dyn Clock>,
     mark: Mark,
     name: Option<String>,
     stretches: VecDeque<Stretch>,
@@ -36,12 +45,13 @@ pub(crate) struct Progress {
     opened_at: Option<(Offset, Frontier)>,
     /// What it was told first that it may have missed, until it acknowledged that.
     untold: Option<Offset>,
+    replaced: Replaced,
 }
 
 impl Progress {
     /// A subscription that begins after what its durable name, if it has one, acknowledged.
     pub(crate) fn new(
-        journal: &Journal,
+        (journal, clock): (&Journal, &Arc<dyn Clock>),
         sites: &[String],
         name: Option<(String, Name)>,
         untold: Option<Offset>,
@@ -53,7 +63,13 @@ impl Progress {
             stretches: VecDeque::new(),
             opened_at: Some(journal.here()),
             untold,
+            replaced: if passes_replaced(journal) {
+                Replaced::default()
+            } else {
+                Replaced::before(journal)
+            },
             journal: journal.clone(),
+            clock: Arc::clone(clock),
         }
     }
 
@@ -64,7 +80,11 @@ impl Progress {
 
     /// A record was delivered or left out.
     pub(crate) fn pass(&mut self, passed: Passed, window: &Unacknowledged) {
-        let Passed { end, origin, through } = passed;
+        let Passed { end, origin, through, without } = passed;
+        if let Some(before) = without.filter(|_| !passes_replaced(&self.journal)) {
+            let leased = self.mark.leased_until();
+            self.replaced.note(&origin, before, self.clock.boot(), leased);
+        }
         let open = self.stretches.back_mut().filter(|stretch| {
             // Nothing waits that came after it.
             window.newest().is_none_or(|newest| stretch.end >= newest)
@@ -96,9 +116,11 @@ impl Progress {
         if let Some((_, here)) = self.opened_at.take_if(|(at, _)| *at <= applied) {
             here.iter().for_each(|(origin, at)| moves.advance(origin, at));
         }
-        if !moves.is_empty() {
-            self.mark.advance(moves.iter().map(|(origin, at)| (origin.clone(), at)));
+        let counts = self.replaced.counts(&moves, &self.journal, self.clock.boot());
+        if !counts.is_empty() {
+            self.mark.advance(counts.iter().map(|(origin, at)| (origin.clone(), at)));
         }
+        // A name trusts nothing; its next stream does, and begins with what was replaced before.
         if let Some(name) = &self.name
             && (store || !moves.is_empty())
         {
@@ -116,8 +138,29 @@ impl Progress {
         self.opened_at.is_none() && self.untold.is_none()
     }
 
+    /// It acknowledged what replaces everything that it did not hear of an origin.
+    pub(crate) fn heard_replaced(&self, origin: &Origin) -> bool {
+        self.replaced.is_heard(origin)
+    }
+
+    /// It has to settle anew with each echo…
+    pub(crate) fn awaits_echo(&self) -> bool {
+        !self.replaced.is_empty()
+    }
+
+    /// …and so long from now.
+    pub(crate) fn withheld_for(&self) -> Option<Duration> {
+        let until = self.replaced.withheld_until()?;
+        Some(until.saturating_sub(self.clock.boot()))
+    }
+
     /// How far it acknowledged, and until when it may trust its cache.
     pub(crate) const fn mark(&self) -> &Mark {
         &self.mark
     }
+}
+
+/// What newer events replace counts at once: a test planted that.
+fn passes_replaced(journal: &Journal) -> bool {
+    journal.planted().is(Planted::PassReplaced)
 }

@@ -1,13 +1,18 @@
 //! Fences: an answer that everybody has applied an event binds every subscription that trusts its
 //! cache, from that moment on (P9); and on a healed, quiet mesh there is one in time.
+//!
+//! What a subscriber never heard because newer events replaced it is applied once something newer
+//! of the same key and origin is, or a missed that names it or that was told: until then it may
+//! show what was before.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::disks::Disks;
 use super::duplicated::LOSES_PLACES;
-use super::history::{Line, Member, Number, Sure, What};
+use super::history::{Event, Line, Member, Number, Sure, What};
 use super::ledger::{Ledger, node_of};
 use super::listener::{Heard, Listener, Told};
+use super::lost::{Reach, covers};
 use super::{Findings, Verdict};
 
 /// For each origin and site: the sequences that were said to be applied, with the first time at
@@ -46,6 +51,56 @@ pub(super) fn judge(
                 );
                 found.fault(Verdict::Unsound, text);
             }
+        }
+        replaced(listener, &claims, ledger, disks, found);
+    }
+}
+
+/// Judges what a subscriber did not hear because newer events replaced it.
+fn replaced(
+    listener: &Listener,
+    claims: &Claims,
+    ledger: &Ledger,
+    disks: &Disks,
+    found: &mut Findings,
+) {
+    let reach = Reach::of(listener, disks);
+    let emptied = emptied(listener, usize::MAX);
+    for (id, entry) in &ledger.by_id {
+        let due = entry.assured && entry.begun > emptied && listener.wants(&entry.event);
+        let (Some(number), Some(_), true) = (&entry.number, &entry.event.coalesce, due) else {
+            continue;
+        };
+        if listener.first.contains_key(id) || disks.is_contested(number, u64::MAX) {
+            continue;
+        }
+        let of = claims.get(&(number.origin.clone(), entry.event.site.clone())).into_iter();
+        let Some((_, said)) = of.flat_map(|of| of.range(number.sequence..)).next() else {
+            continue;
+        };
+        let same = |event: &Event| {
+            let key = |of: &Event| (of.coalesce.clone(), of.site.clone(), of.source.clone());
+            key(event) == key(&entry.event)
+        };
+        let heard = listener.heard.iter().filter(|heard| {
+            let later = heard.number.sequence > number.sequence;
+            later && heard.number.origin == number.origin && same(&heard.event)
+        });
+        let heard = heard.map(|heard| applied(listener, heard)).filter(|at| *at > 0);
+        let newer = ledger.by_id.values();
+        let newer = newer.filter(|newer| same(&newer.event) && newer.has_above(number));
+        let names: Vec<_> = newer.chain([entry]).collect();
+        let told = listener.told.iter();
+        let told = told.filter(|told| names.iter().any(|entry| covers(told, entry, &reach)));
+        let applied = heard.chain(told.map(|told| told.at)).min().unwrap_or(u64::MAX);
+        if let Some((from, until)) = shown(listener, number, *said, applied) {
+            let text = format!(
+                "{id}, which newer ones replaced, was said at {said} to be applied by all, and \
+                 subscriber {}, which trusted its cache from {from} until {until}, applied one of \
+                 those at {applied}",
+                listener.subscription
+            );
+            found.fault(Verdict::Unsound, text);
         }
     }
 }
@@ -124,13 +179,18 @@ fn dropped(listener: &Listener, heard: &Heard, ledger: &Ledger) -> bool {
 fn comes_anew(listener: &Listener, heard: &Heard, ledger: &Ledger, disks: &Disks) -> bool {
     let Some(entry) = ledger.by_id.get(&heard.event.id) else { return false };
     let Some(stream) = listener.streams.get(heard.stream) else { return false };
-    let everything = |told: &&Told| told.scope.origin.is_none() && told.scope.through == 0;
-    let told = listener.told.iter().filter(|told| told.order < heard.order).filter(everything);
-    let began = listener.began().map(|(at, _)| at);
-    let emptied = told.map(|told| told.at).chain(began).max().unwrap_or_default();
+    let emptied = emptied(listener, heard.order);
     let node = &stream.node;
     let knew = disks.joined(node) <= entry.begun;
     entry.begun <= emptied && (!knew || disks.changed(node, 0, heard.at, &LOSES_PLACES))
+}
+
+/// When its cache began, or was dropped as a whole, for the last time before something.
+fn emptied(listener: &Listener, before: usize) -> u64 {
+    let everything = |told: &&Told| told.scope.origin.is_none() && told.scope.through == 0;
+    let told = listener.told.iter().filter(|told| told.order < before).filter(everything);
+    let began = listener.began().map(|(at, _)| at);
+    told.map(|told| told.at).chain(began).max().unwrap_or_default()
 }
 
 /// A time in which it trusted its cache though it had not applied what was said to be.
@@ -145,7 +205,12 @@ fn trusted(listener: &Listener, heard: &Heard, said: u64, applied: u64) -> Optio
             return None;
         }
     }
-    let fresh = listener.fresh.get(node_of(&heard.number.origin)).into_iter().flatten();
+    shown(listener, &heard.number, said, applied)
+}
+
+/// A time from when something was said to be applied until it was, in which it trusted its cache.
+fn shown(listener: &Listener, number: &Number, said: u64, applied: u64) -> Option<(u64, u64)> {
+    let fresh = listener.fresh.get(node_of(&number.origin)).into_iter().flatten();
     let mut wrong = fresh.filter_map(|(from, until)| {
         let until = listener.closed.map_or(*until, |closed| closed.min(*until));
         let (begin, end) = ((*from).max(said), until.min(applied));

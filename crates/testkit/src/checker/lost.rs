@@ -66,7 +66,7 @@ fn is_excused(entry: &Entry, (began, closed): (u64, Option<u64>), disks: &Disks)
 }
 
 /// What was heard of each origin: sequence, and in which order.
-struct Reach<'a> {
+pub(super) struct Reach<'a> {
     heard: HashMap<&'a str, BTreeSet<(u64, usize)>>,
     disks: &'a Disks,
     /// A node of this subscriber once had a disk that did not know where it was.
@@ -74,7 +74,7 @@ struct Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    fn of(listener: &'a Listener, disks: &'a Disks) -> Self {
+    pub(super) fn of(listener: &'a Listener, disks: &'a Disks) -> Self {
         let mut reach = HashMap::<_, BTreeSet<_>>::new();
         for heard in &listener.heard {
             let of = reach.entry(heard.number.origin.as_str()).or_default();
@@ -105,7 +105,7 @@ impl<'a> Reach<'a> {
 }
 
 /// Whether a missed names the event, and came before anything later of its origin.
-fn covers(told: &Told, entry: &Entry, reach: &Reach<'_>) -> bool {
+pub(super) fn covers(told: &Told, entry: &Entry, reach: &Reach<'_>) -> bool {
     let scope = &told.scope;
     if !scope.sites.is_empty() && !scope.sites.contains(&entry.event.site) {
         return false;

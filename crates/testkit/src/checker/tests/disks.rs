@@ -61,7 +61,7 @@ fn p1_what_a_node_cut_is_needless_only_while_it_holds_it_itself() {
         run.verdicts()
     };
     assert_eq!(with("web-1", 3), [Verdict::MissedNeedlessly]);
-    assert_eq!(with("web-1", 4), clean(), "not all of it");
+    assert_eq!(with("web-1", 6), clean(), "it is lost there");
     assert_eq!(with("web-2", 3), clean(), "another one does");
 }
 
