@@ -63,7 +63,7 @@ fn p7_a_member_that_returns_hears_the_newest_of_each_key_and_the_disk_stays_boun
     let returned = returns.elapsed();
     let received = status(&mesh.nodes[1])["journal"]["events_received"].as_u64().unwrap();
     assert!(received >= keys && received < events / 2, "{received} of {events} were left");
-    println!(
+    eprintln!(
         "{events} events over {keys} keys: {} MiB, {received} of them fetched in {returned:?}",
         taken(&mesh) >> 20
     );
