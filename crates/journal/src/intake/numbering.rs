@@ -272,7 +272,9 @@ impl Numbering {
         }
         let mut others = self.untold(shared, &origin.node);
         others.retain(|other| other != origin && *other != self.origin);
-        if origin.node == self.origin.node {
+        let seen = shared.starts().durable_head(origin);
+        let closed = shared.roster.is_closed(origin, self.frontier.get(origin), seen);
+        if origin.node == self.origin.node && !closed {
             // This node itself had another journal, of which its disk knows nothing.
             others.push(origin.clone());
         }

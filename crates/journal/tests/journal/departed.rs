@@ -289,6 +289,27 @@ fn p1_who_ended_while_it_left_says_its_last_word_when_it_joins_anew() {
 }
 
 #[test]
+fn p1_who_had_nothing_to_say_before_it_left_is_not_told_of_its_own_past() {
+    let leaver = World { node: "web-2", ..World::new(98) };
+    let (journal, mut writer) = leaver.open();
+    let former = journal.origin().clone();
+    let mut leaves = Box::pin(journal.leave());
+    assert!(crate::world::look(&mut leaves).is_pending());
+    writer.turn().unwrap();
+    drop(leaves);
+    drop((journal, writer));
+    for _ in 0..3 {
+        leaver.disk.kill();
+        let (back, mut writer) = leaver.open();
+        assert_ne!(*back.origin(), former);
+        // Others still know of it.
+        now(back.meet(&former)).unwrap();
+        writer.turn().unwrap();
+        assert!(causes(&back).is_empty());
+    }
+}
+
+#[test]
 fn p1_the_last_word_of_a_copy_hides_nothing() {
     let world = World::new(6);
     let leaver = World { node: "web-2", ..World::new(99) };
