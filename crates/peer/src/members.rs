@@ -135,7 +135,9 @@ impl Members {
             .iter()
             .find(|(at, entry)| at.as_str() != address && entry.held.as_ref() == Some(name));
         let other = other.map(|(at, _)| format!("{name} is linked already, by {at}"));
-        let entry = table.addresses.entry(address.to_owned()).or_default();
+        let Some(entry) = table.addresses.get_mut(address) else {
+            return Err(format!("{address} is not dialled any more"));
+        };
         if other.is_some() {
             entry.name = Some(name.clone());
         } else {
@@ -150,7 +152,7 @@ impl Members {
     /// A link to an address works, and this is who is there. Kept for the next start.
     pub(crate) fn linked(&self, address: &str, name: &NodeName) {
         let mut table = self.table();
-        let entry = table.addresses.entry(address.to_owned()).or_default();
+        let Some(entry) = table.addresses.get_mut(address) else { return };
         let before = entry.name.replace(name.clone());
         (entry.pulling, entry.trouble) = (true, None);
         let moved = before.filter(|before| {
@@ -168,10 +170,11 @@ impl Members {
         self.journal.note_address(name, address);
     }
 
-    /// A link to an address ended, or never began. True if the trouble is another than before.
+    /// A link to an address ended, or never began. True if the trouble is another than before. An
+    /// address that is not dialled any more stays forgotten: it may be learnt again.
     pub(crate) fn unlinked(&self, address: &str, trouble: String) -> bool {
         let mut table = self.table();
-        let entry = table.addresses.entry(address.to_owned()).or_default();
+        let Some(entry) = table.addresses.get_mut(address) else { return false };
         (entry.held, entry.pulling) = (None, false);
         let news = entry.trouble.as_ref() != Some(&trouble);
         entry.trouble = Some(trouble);

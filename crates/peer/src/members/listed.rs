@@ -156,3 +156,6 @@ impl Members {
         seen.collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Whom the list tells to dial, while links end in their own time.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use evermesh_event::world::{Clock, Random};
+use evermesh_journal::simulated::MemoryDisk;
+use evermesh_journal::{Journal, Limits, Options};
+
+use super::*;
+
+#[derive(Debug)]
+struct Standing;
+
+impl Clock for Standing {
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+
+    fn boot(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[derive(Debug)]
+struct Same;
+
+impl Random for Same {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+}
+
+fn name(name: &str) -> NodeName {
+    NodeName::new(name).unwrap()
+}
+
+fn listed(incarnation: u64, left: bool) -> Vec<(NodeName, Listed)> {
+    let address = "https://web-2:7443".to_owned();
+    vec![(name("web-2"), Listed { address, incarnation, left, ..Listed::default() })]
+}
+
+#[test]
+fn p9_who_left_and_comes_back_is_dialled_though_its_last_link_ends_after_that() {
+    let (journal, _writer) = Journal::open(Options {
+        node: name("web-1"),
+        storage: Arc::new(MemoryDisk::new()),
+        clock: Arc::new(Standing),
+        random: Arc::new(Same),
+        limits: Limits::default(),
+    })
+    .unwrap();
+    let members = Members::new(journal, Duration::from_secs(1), &[], Duration::ZERO);
+    let tell = |list: &[_]| members.told(&name("web-3"), list, Duration::ZERO);
+    let dialled = || members.learnt().into_iter().collect::<Vec<_>>();
+    let there = ["https://web-2:7443".to_owned()];
+    tell(&listed(0, false));
+    assert_eq!(dialled(), there);
+    tell(&listed(0, true));
+    assert_eq!(dialled(), [""; 0]);
+    // The task that keeps the link notices only now.
+    members.unlinked("https://web-2:7443", "it ended".into());
+    members.hold("https://web-2:7443", &name("web-2")).unwrap_err();
+    members.linked("https://web-2:7443", &name("web-2"));
+    tell(&listed(1, false));
+    assert_eq!(dialled(), there);
+}
