@@ -207,7 +207,8 @@ impl Plan {
                 self.open = None;
                 continue;
             }
-            let records = records?;
+            let (records, after) = records?;
+            self.after = after;
             if !records.is_empty() {
                 return Ok((Look::Records(records, Some(open)), version));
             }
@@ -238,7 +239,10 @@ impl Plan {
         wounds.at(at(place)).is_some_and(|wound| wound.through > self.after)
     }
 
-    fn read_segment(&mut self, open: &mut Open) -> Result<Vec<Arc<Record>>, ReadError> {
+    /// What lies next in a segment, and how far that goes. Nothing is past before it is known that
+    /// all of it lay where it was looked for.
+    fn read_segment(&mut self, open: &mut Open) -> Result<(Vec<Arc<Record>>, Offset), ReadError> {
+        let mut after = self.after;
         let mut scan = Scan::new(Arc::clone(&open.file), open.place.marker, open.place.end)
             .with_window(self.bytes_max as u64);
         let (mut records, mut bytes) = (Vec::new(), 0);
@@ -247,12 +251,12 @@ impl Plan {
         while open.place.position <= open.place.end {
             let wound = wounds.iter().find(|wound| wound.place == at(&open.place));
             if let Some(wound) = wound.filter(|wound| passed != Some(wound.after)) {
-                if wound.through > self.after {
+                if wound.through > after {
                     let Met::Told(met) = self.shared.wounds().meet(wound) else { break };
                     if !self.shared.planted.is(Planted::DamageUntold) {
-                        records.extend(met.into_iter().filter(|met| met.offset > self.after));
+                        records.extend(met.into_iter().filter(|met| met.offset > after));
                     }
-                    self.after = wound.through;
+                    after = wound.through;
                 }
                 passed = Some(wound.after);
                 open.place.position = wound.goes_on_at;
@@ -275,18 +279,17 @@ impl Plan {
             if record.offset > self.through {
                 break;
             }
-            if record.end() > self.after {
+            if record.end() > after {
                 bytes += record.bytes();
                 if bytes > self.bytes_max && !records.is_empty() {
                     break;
                 }
-                let record =
-                    if record.offset <= self.after { record.trimmed(self.after) } else { record };
+                let record = if record.offset <= after { record.trimmed(after) } else { record };
                 records.push(Arc::new(record));
             }
             open.place.position += decoded.length as u64;
         }
-        Ok(records)
+        Ok((records, after))
     }
 
     /// What cannot be read becomes a wound, unless it lies elsewhere by now.

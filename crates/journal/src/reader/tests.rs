@@ -13,6 +13,7 @@ use evermesh_proto::v1;
 
 use super::*;
 use crate::simulated::MemoryDisk;
+use crate::storage::Storage as _;
 use crate::{Content, Intake, Journal, Limits, Options, Writer};
 
 #[derive(Debug)]
@@ -79,4 +80,41 @@ fn p1_a_reader_that_is_overtaken_by_a_cut_hears_what_it_missed() {
     assert!(plan.open_place(cut).unwrap().is_none(), "it looks again");
     let (Look::Records(records, _), _) = plan.read().unwrap() else { panic!("records") };
     assert!(matches!(&records[0].content, Content::Missed(_)), "{records:?}");
+}
+
+#[test]
+fn p1_what_was_read_while_damage_changed_is_read_again_with_what_is_missed() {
+    let disk = Arc::new(MemoryDisk::new());
+    let open = || {
+        Journal::open(Options {
+            node: NodeName::new("web-1").unwrap(),
+            storage: Arc::clone(&disk) as Arc<dyn crate::Storage>,
+            clock: Arc::new(Standing),
+            random: Arc::new(Counting::default()),
+            limits: Limits::default(),
+        })
+        .unwrap()
+    };
+    let (journal, mut writer) = open();
+    publish_until(&journal, &mut writer, |journal| journal.head().counter() == 20);
+    drop((journal, writer));
+    let first = disk.segments().unwrap()[0];
+    let mut bytes = disk.segment_bytes(first).unwrap();
+    bytes[4096 + 5 * 4100] ^= 1;
+    disk.set_segment_bytes(first, &bytes);
+    let (journal, _writer) = open();
+    journal.await_mending();
+    for lacking in journal.lacking() {
+        journal.give_up(&lacking, lacking.through);
+    }
+    let mut plan = journal.reader(Offset::ZERO).plan(journal.head(), READ_BYTES_MAX);
+    let mut place = plan.open_place(Offset::ZERO).unwrap().unwrap();
+    let (read, _) = plan.read_segment(&mut place).unwrap();
+    let told = |records: &[Arc<Record>]| {
+        records.iter().filter(|record| matches!(record.content, Content::Missed(_))).count()
+    };
+    assert_eq!(told(&read), 1);
+    // Something else is given up in that moment, so what was read does not count.
+    let (Look::Records(again, _), _) = plan.read().unwrap() else { panic!("records") };
+    assert_eq!(again, read);
 }
