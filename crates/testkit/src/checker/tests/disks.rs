@@ -27,6 +27,27 @@ fn p1_what_a_disk_took_is_excused_if_no_other_one_shows_it() {
 }
 
 #[test]
+fn p1_who_was_gone_before_a_disk_showed_it_could_not_be_told() {
+    let with = |shown_first: bool| {
+        let mut run = Run::faultless();
+        run.publish("d", 4, Sure::Stored).stopped(End::Killed);
+        run.exchanged(Exchange::Restored, 3, &[]).started("s2");
+        run.publish("e", 5, Sure::Stored).hear(1, 5, "e");
+        let closed = What::Closed { subscription: 1 };
+        if !shown_first {
+            run.say(closed.clone());
+        }
+        run.stopped(End::Killed).exchanged(Exchange::Restored, 4, &[]);
+        if shown_first {
+            run.say(closed);
+        }
+        verdicts_of_epoch_0(&mut run)
+    };
+    assert_eq!(with(false), clean());
+    assert_eq!(with(true), [Verdict::Lost], "the disk that has it was there again");
+}
+
+#[test]
 fn p1_what_was_assured_on_the_disk_that_is_there_is_not_excused() {
     let mut run = Run::faultless();
     run.stopped(End::Killed).exchanged(Exchange::Emptied, 0, &[]).started("s2");
