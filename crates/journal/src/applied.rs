@@ -15,6 +15,9 @@ use tokio::sync::watch;
 
 use crate::cuts::Reaches;
 
+/// The place of all subscriptions of former starts; others are counted from 1.
+const FORMER: u64 = 0;
+
 /// What was acknowledged here. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Applied(Arc<Inner>);
@@ -80,6 +83,18 @@ impl Applied {
         drop(table);
         self.changed();
         Mark { applied: self.clone(), number }
+    }
+
+    /// Who was granted a lease by a former start of this node may trust its cache until then, and
+    /// nobody knows what it acknowledged: until then it counts as nothing.
+    pub fn former(&self, trusted_until: Duration) {
+        let mut table = self.table();
+        let (sites, through, leased_until) = (Vec::new(), Frontier::default(), Duration::ZERO);
+        let former = Held { sites, through, leased_until, ended: true };
+        let held = table.held.entry(FORMER).or_insert(former);
+        held.leased_until = held.leased_until.max(trusted_until);
+        drop(table);
+        self.changed();
     }
 
     /// The sites of which something through here is not acknowledged, and through where it is. The

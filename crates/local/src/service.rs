@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evermesh_event::world::{Clock, Random};
-use evermesh_event::{Frontier, NodeName, Planted, limits};
+use evermesh_event::{NodeName, Planted, limits};
 use evermesh_identity::{Identity, Rules};
 use evermesh_journal::{Journal, margin};
 use evermesh_proto::v1;
@@ -51,9 +51,8 @@ impl Local {
     pub fn new(parts: Parts) -> Self {
         let (journal, epoch) = (&parts.journal, parts.journal.start().epoch.get());
         if epoch > 1 && !journal.planted().is(Planted::ForgetFormerStart) {
-            // Who was granted a lease by the former start may still trust its cache.
-            let mark = journal.applied().mark(&[], Frontier::default());
-            mark.leased(parts.clock.boot() + parts.lease + margin(parts.lease));
+            let until = parts.clock.boot() + parts.lease + margin(parts.lease);
+            journal.applied().former(until);
         }
         Self {
             parts: Arc::new(parts),

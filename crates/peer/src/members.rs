@@ -120,6 +120,11 @@ impl Members {
         members
     }
 
+    /// When this start began.
+    pub(crate) const fn began(&self) -> Duration {
+        self.began.0
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

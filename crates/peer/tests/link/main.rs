@@ -234,3 +234,19 @@ async fn p1_what_was_cut_after_it_had_been_replaced_is_led_over_and_not_missed()
     assert_eq!((events, keyed), (others + 1, vec!["keyed-120".to_owned()]));
     assert_eq!(marks[0].previous(), Sequence::ZERO);
 }
+
+#[tokio::test(start_paused = true)]
+async fn p9_who_trusted_this_node_on_another_disk_is_waited_for() {
+    let former = Origin { journal: JournalId::new([9; 16]), ..origin("web-1") };
+    for knows in [vec![former], Vec::new()] {
+        let known = !knows.is_empty();
+        let blocks = bytes(&[block("web-2", 0, &[1])]);
+        let peer = Peer::start(Script { blocks, knows, ..Script::default() });
+        peer.until(|peer| peer.stored().contains(&1)).await;
+        let through = Sequence::from_u64((1 << 40) + 1);
+        let lagging = || peer.journal.applied().lagging(&origin("web-2"), through);
+        let nobody_knows = vec![(String::new(), Sequence::ZERO)];
+        assert_eq!(lagging(), if known { nobody_knows } else { Vec::new() });
+        peer.until(|_| lagging().is_empty()).await;
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use evermesh_event::world::{Clock, Random};
-use evermesh_event::{Fill, NodeName, Sequence, validate};
+use evermesh_event::{Fill, NodeName, Origin, Sequence, validate};
 use evermesh_identity::{Identity, Rules};
 use evermesh_journal::simulated::MemoryDisk;
 use evermesh_journal::{Intake, Journal, Limits, Options, Storage};
@@ -40,15 +40,17 @@ pub(crate) struct Script {
     pub(crate) echoes: bool,
     /// Whom it knows.
     pub(crate) members: Vec<v1::ListedMember>,
+    /// Of which other origins it knows.
+    pub(crate) knows: Vec<Origin>,
     /// It can be dialled.
     pub(crate) there: bool,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        let (blocks, members) = (Vec::new(), Vec::new());
+        let (blocks, members, knows) = (Vec::new(), Vec::new(), Vec::new());
         let welcome = "web-2".into();
-        Self { welcome, journal: 7, blocks, echoes: true, members, there: true }
+        Self { welcome, journal: 7, blocks, echoes: true, members, knows, there: true }
     }
 }
 
@@ -60,12 +62,16 @@ impl Script {
         let seen = v1::StartSeen { epoch: 1, start: start.clone(), durable_head: 0 };
         let own =
             v1::OriginFrontier { origin: Some(origin), starts: vec![seen], ..Default::default() };
+        let known = self.knows.iter().map(|origin| v1::OriginFrontier {
+            origin: Some(origin.to_proto()),
+            ..Default::default()
+        });
         v1::Welcome {
             node: self.welcome.clone(),
             journal,
             start,
             version: 1,
-            frontier: vec![own],
+            frontier: known.chain([own]).collect(),
             members: self.members.clone(),
         }
     }

@@ -189,6 +189,11 @@ impl Disks {
         Some(Number { origin: began.origin.clone(), sequence })
     }
 
+    /// When the start began that numbered what was assured at a time.
+    pub(super) fn numbered_since(&self, number: &Number, assured: u64) -> Option<u64> {
+        self.began(number, assured).map(|began| began.at)
+    }
+
     /// The start that numbered what was assured at a time.
     fn began(&self, number: &Number, assured: u64) -> Option<&Began> {
         let epoch = u32::try_from(number.sequence >> COUNTER_BITS).unwrap_or_default();

@@ -64,7 +64,7 @@ fn replaced(
     disks: &Disks,
     found: &mut Findings,
 ) {
-    let reach = Reach::of(listener, disks);
+    let reach = Reach::of(listener, ledger, disks);
     let emptied = emptied(listener, usize::MAX);
     for (id, entry) in &ledger.by_id {
         let due = entry.assured && entry.begun > emptied && listener.wants(&entry.event);
@@ -125,11 +125,16 @@ fn claims(lines: &[Line], ledger: &Ledger, found: &mut Findings) -> Claims {
                     format!("a fence of {number:?} was not done at {}: {pending:?}", line.at);
                 found.fault(Verdict::NotLive, text);
             }
-            What::Published { assured: Sure::Applied, taken, .. } => {
+            What::Published { assured: Sure::Applied, taken, newest, .. } => {
                 found.counts.applied += 1;
                 for taken in taken {
                     let Some(entry) = ledger.by_id.get(&taken.id) else { continue };
-                    if let Some(number) = taken.number.as_ref().or(entry.number.as_ref()) {
+                    // It may have been numbered by several journals: this is said of one.
+                    let under = |newest: &Number| entry.number_under(&newest.origin);
+                    let number = taken.number.as_ref().or_else(|| newest.as_ref().and_then(under));
+                    if let Some(number) =
+                        number.or_else(|| entry.number.as_ref().filter(|_| newest.is_none()))
+                    {
                         claim(number, &entry.event.site, line.at);
                     }
                 }

@@ -138,9 +138,10 @@ impl Ledger {
             let text = format!("{event:?} was heard, and published was {:?}", entry.event);
             found.fault(Verdict::Phantom, text);
         }
-        if entry.numbers.insert(number.clone(), at).is_some() {
+        if entry.numbers.contains_key(number) {
             return;
         }
+        entry.numbers.insert(number.clone(), at);
         let node = disks.host_of(&number.origin);
         let others = entry.numbers.keys().filter(|other| !disks.is_contested(other, at));
         let others = others.filter(|other| other.origin == number.origin);
@@ -175,6 +176,11 @@ impl Ledger {
         }
     }
 
+    /// When anybody heard an event first under a number.
+    pub(super) fn first_heard(&self, id: &str, number: &Number) -> Option<u64> {
+        self.by_id.get(id)?.numbers.get(number).copied()
+    }
+
     /// A stream of publishes does not name every number: what was heard under one has that.
     fn fill_numbers(&mut self) {
         for entry in self.by_id.values_mut() {
@@ -207,6 +213,11 @@ impl Entry {
     pub(super) fn has_above(&self, number: &Number) -> bool {
         let mut all = self.numbers.keys().chain(&self.number);
         all.any(|own| own.origin == number.origin && own.sequence > number.sequence)
+    }
+
+    /// Its number of one origin, as far as anybody saw it.
+    pub(super) fn number_under(&self, origin: &str) -> Option<&Number> {
+        self.numbers.keys().chain(&self.number).find(|number| number.origin == origin)
     }
 
     /// Its number, or one that is not below it.

@@ -1,11 +1,11 @@
 //! Lost: assured and due, and passed over without a missed that came first (P1). What is merely not
 //! there at the quiet end is not live.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use super::disks::Disks;
 use super::duplicated::LOSES_PLACES;
-use super::history::{Begin, Number};
+use super::history::{Begin, Number, Scope};
 use super::ledger::{Entry, Ledger, node_of};
 use super::listener::{Listener, Told};
 use super::{Findings, Verdict};
@@ -19,7 +19,7 @@ pub(super) fn judge(
     found: &mut Findings,
 ) {
     let Some((began, from)) = listener.began() else { return };
-    let reach = Reach::of(listener, disks);
+    let reach = Reach::of(listener, ledger, disks);
     for (id, entry) in &ledger.by_id {
         if !entry.assured || !listener.wants(&entry.event) || listener.first.contains_key(id) {
             continue;
@@ -27,7 +27,7 @@ pub(super) fn judge(
         if listener.closed.is_some_and(|closed| closed <= entry.begun) {
             continue;
         }
-        let passed = entry.number.as_ref().is_some_and(|number| reach.heard_above(number));
+        let passed = reach.passed(entry);
         let begun = entry.number.as_ref().is_some_and(|number| reach.heard_below(number));
         if !(*from == Begin::Beginning || entry.begun > began || begun) {
             continue;
@@ -39,7 +39,7 @@ pub(super) fn judge(
         if superseded(listener, entry, ledger, &reach) {
             continue;
         }
-        if is_excused(entry, (began, listener.closed), disks) {
+        if is_excused(entry, (began, passed, listener.closed), disks) {
             found.counts.void += 1;
             continue;
         }
@@ -48,7 +48,7 @@ pub(super) fn judge(
             "{id}, {:?}, handed in at {}, never reached subscriber {subscription}",
             entry.number, entry.begun
         );
-        if passed {
+        if passed.is_some() {
             found.fault(Verdict::Lost, text);
         } else if quiet && listener.closed.is_none() {
             found.fault(Verdict::NotLive, text);
@@ -57,51 +57,93 @@ pub(super) fn judge(
 }
 
 /// It went with a disk, and no other one shows that it was there as long as the subscriber was; or
-/// it did so before that began.
-fn is_excused(entry: &Entry, (began, closed): (u64, Option<u64>), disks: &Disks) -> bool {
+/// it did so before that began; or one shows it only after the subscriber had passed over it, which
+/// it was told, if it stayed, whenever that got to its node.
+fn is_excused(
+    entry: &Entry,
+    (began, passed, closed): (u64, Option<u64>, Option<u64>),
+    disks: &Disks,
+) -> bool {
     let unknown = || disks.newest_of(&entry.node, entry.assured_at);
     let Some(number) = entry.at_most().cloned().or_else(unknown) else { return false };
+    let void = |until| disks.is_void(&number, entry.assured_at, until);
     let past = || entry.begun <= began && disks.is_past(&number, entry.assured_at, began);
-    disks.is_void(&number, entry.assured_at, closed) || past()
+    void(closed) || past() || (closed.is_some() && passed.is_some() && void(passed))
 }
 
-/// What was heard of each origin: sequence, and in which order.
+/// What was heard of each origin: by sequence, and in which order.
 pub(super) struct Reach<'a> {
-    heard: HashMap<&'a str, BTreeSet<(u64, usize)>>,
+    heard: HashMap<&'a str, BTreeMap<(u64, usize), Times>>,
+    /// When it was told that everything so far may be missed: it began there anew, and perhaps on
+    /// another node, which had less.
+    everything: Vec<usize>,
     disks: &'a Disks,
     /// A node of this subscriber once had a disk that did not know where it was.
     anew: bool,
 }
 
+/// When something was heard by the subscriber, and first by anybody under this number.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    at: u64,
+    first: u64,
+}
+
 impl<'a> Reach<'a> {
-    pub(super) fn of(listener: &'a Listener, disks: &'a Disks) -> Self {
-        let mut reach = HashMap::<_, BTreeSet<_>>::new();
+    pub(super) fn of(listener: &'a Listener, ledger: &Ledger, disks: &'a Disks) -> Self {
+        let mut reach = HashMap::<_, BTreeMap<_, _>>::new();
         for heard in &listener.heard {
             let of = reach.entry(heard.number.origin.as_str()).or_default();
-            of.insert((heard.number.sequence, heard.order));
+            let first = ledger.first_heard(&heard.event.id, &heard.number).unwrap_or(heard.at);
+            of.insert((heard.number.sequence, heard.order), Times { at: heard.at, first });
         }
+        let everything = listener.told.iter().filter(|told| is_everything(&told.scope));
+        let everything = everything.map(|told| told.order).collect();
         let mut streams = listener.streams.iter();
         let anew = streams.any(|at| disks.changed(&at.node, 0, u64::MAX, &LOSES_PLACES));
-        Self { heard: reach, disks, anew }
+        Self { heard: reach, everything, disks, anew }
     }
 
-    fn above(&self, number: &Number) -> impl Iterator<Item = usize> {
+    fn above(&self, number: &Number) -> impl Iterator<Item = (usize, Times)> {
         let of = self.heard.get(number.origin.as_str()).into_iter();
-        of.flat_map(|of| of.range((number.sequence + 1, 0)..)).map(|(_, order)| *order)
+        let above = of.flat_map(|of| of.range((number.sequence + 1, 0)..));
+        above.map(|((_, order), times)| (*order, *times))
     }
 
     fn below(&self, number: &Number) -> impl Iterator<Item = usize> {
         let of = self.heard.get(number.origin.as_str()).into_iter();
-        of.flat_map(|of| of.range(..(number.sequence, 0))).map(|(_, order)| *order)
+        of.flat_map(|of| of.range(..(number.sequence, 0))).map(|((_, order), _)| *order)
     }
 
-    fn heard_above(&self, number: &Number) -> bool {
-        self.above(number).next().is_some()
+    /// When something above an event was heard first. What anybody heard before the event was
+    /// handed in, or before the start began that numbered it, bears numbers of another disk, and
+    /// passed over nothing.
+    fn passed(&self, entry: &Entry) -> Option<u64> {
+        let number = entry.number.as_ref()?;
+        let numbered = self.disks.numbered_since(number, entry.assured_at).unwrap_or_default();
+        let since = entry.begun.max(numbered);
+        let above = self.above(number).filter(|(_, times)| times.first >= since);
+        above.map(|(_, times)| times.at).min()
     }
 
     fn heard_below(&self, number: &Number) -> bool {
         self.below(number).next().is_some()
     }
+
+    /// Whether what a missed of everything so far left behind it came nevertheless, by what was
+    /// heard since. Who went to a node that had less, and was told everything once more, had
+    /// passed over it before if it heard something above meanwhile.
+    fn is_behind(&self, number: &Number, told: &Told) -> bool {
+        let again = self.everything.iter().copied().filter(|order| *order > told.order).min();
+        let within = |order: usize| order > told.order && again.is_none_or(|again| order < again);
+        let passed = self.above(number).any(|(order, _)| within(order));
+        self.below(number).any(|order| if passed { within(order) } else { order > told.order })
+    }
+}
+
+/// It names no origin and no range.
+fn is_everything(scope: &Scope) -> bool {
+    scope.origin.is_none() && (scope.from, scope.through) == (0, 0)
 }
 
 /// Whether a missed names the event, and came before anything later of its origin.
@@ -126,8 +168,7 @@ pub(super) fn covers(told: &Told, entry: &Entry, reach: &Reach<'_>) -> bool {
         // Everything so far: not what came after it was told, nor what lies behind something that
         // was heard after it.
         // A disk that did not know where the subscriber was lets it begin before that again.
-        let behind = || reach.below(number).any(|order| order > told.order);
-        entry.begun <= told.at && (reach.anew || !behind())
+        entry.begun <= told.at && (reach.anew || !reach.is_behind(number, told))
     } else {
         (scope.from..=scope.through).contains(&number.sequence)
     };
@@ -138,7 +179,7 @@ pub(super) fn covers(told: &Told, entry: &Entry, reach: &Reach<'_>) -> bool {
 /// it was heard.
 fn in_time(told: &Told, number: &Number, reach: &Reach<'_>) -> bool {
     let late = || reach.disks.is_contested(number, told.at);
-    !reach.above(number).any(|order| order < told.order) || late()
+    !reach.above(number).any(|(order, _)| order < told.order) || late()
 }
 
 /// It concerns everything that a node ever numbered, under whatever journal id.
@@ -170,6 +211,6 @@ fn superseded(listener: &Listener, entry: &Entry, ledger: &Ledger, reach: &Reach
 
 /// The subscriber was no more when this would have come.
 fn ended_before(listener: &Listener, newer: &Entry, reach: &Reach<'_>) -> bool {
-    let ahead = newer.number.as_ref().is_some_and(|number| !reach.heard_above(number));
+    let ahead = newer.number.is_some() && reach.passed(newer).is_none();
     listener.closed.is_some() && (newer.assured || newer.was_heard()) && ahead
 }

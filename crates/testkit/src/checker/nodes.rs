@@ -59,10 +59,17 @@ impl Nodes {
             .any(|start| start.ended.is_some_and(|(ended, how)| how != End::Goodbye && ended <= at))
     }
 
-    /// A node cannot have waited for the lease of anybody yet, at a time, in its start then.
+    /// A node cannot have waited for the lease of anybody yet, at a time, in its start then. An
+    /// answer that is heard as it begins may be of the start before.
     pub(super) fn is_hasty(&self, node: &str, at: u64) -> bool {
-        let last = self.starts(node).iter().rfind(|start| start.began <= at);
-        last.is_some_and(|last| at < last.began + last.lease)
+        let starts = self.starts(node);
+        let last = starts.iter().rposition(|start| start.began <= at);
+        last.and_then(|last| starts.get(last).map(|start| (last, start))).is_some_and(
+            |(former, last)| {
+                let on_its_way = if former > 0 { ANSWER_ON_ITS_WAY_MS } else { 0 };
+                (last.began + on_its_way..last.began + last.lease).contains(&at)
+            },
+        )
     }
 
     /// Whether a start ended before a time that may have forgotten ids.
@@ -88,6 +95,9 @@ impl Nodes {
         }
     }
 }
+
+/// How long an answer may be on its way from a node to who asked, who stands beside it.
+const ANSWER_ON_ITS_WAY_MS: u64 = 100;
 
 /// How long a node may take to store the cursor of a durable name: it does so in the next turn but
 /// one, and a simulated disk may take 2 s for each.

@@ -220,6 +220,21 @@ fn p1_a_missed_covers_what_it_names_and_only_before_anything_later() {
         run.hear(1, 4, "d").hear(1, 6, "f");
     };
     assert_eq!(lost(&behind), [Verdict::Lost], "d came after it: e lies behind that");
+    // It goes to another node and back: there e was still to come when it went again.
+    let there_and_back = |above: bool| {
+        move |run: &mut Run| {
+            run.publish("f", 6, Sure::Stored).publish("g", 7, Sure::Stored);
+            run.missed("unknown_token", 0, 0, None);
+            if above {
+                run.open(1, 2, token("s2", 6), 6).hear(2, 6, "f");
+            }
+            run.open(1, 3, token("s3", 2), 2).missed("unknown_token", 0, 0, None);
+            run.hear_at(3, 4, 4, 1, event("d")).hear_at(3, 7, 7, 1, event("g"));
+        }
+    };
+    let passes = |above| lost(&there_and_back(above)).contains(&Verdict::Lost);
+    assert!(!passes(true), "f came before: e was missed by then");
+    assert!(passes(false), "d came after all that was told: e lies behind that");
 }
 
 #[test]
@@ -476,6 +491,7 @@ fn p4_nobody_is_suspended_before_a_lease_of_this_start_is_over() {
     };
     assert_eq!(with(500), [Verdict::Hasty]);
     assert_eq!(with(1500), clean());
+    assert_eq!(with(10), clean(), "the answer may be of the start before");
 }
 
 #[test]

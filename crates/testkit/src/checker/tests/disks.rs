@@ -28,23 +28,49 @@ fn p1_what_a_disk_took_is_excused_if_no_other_one_shows_it() {
 
 #[test]
 fn p1_who_was_gone_before_a_disk_showed_it_could_not_be_told() {
-    let with = |shown_first: bool| {
+    let lost = |then: &dyn Fn(&mut Run)| {
         let mut run = Run::faultless();
         run.publish("d", 4, Sure::Stored).stopped(End::Killed);
-        run.exchanged(Exchange::Restored, 3, &[]).started("s2");
-        run.publish("e", 5, Sure::Stored).hear(1, 5, "e");
-        let closed = What::Closed { subscription: 1 };
-        if !shown_first {
-            run.say(closed.clone());
-        }
-        run.stopped(End::Killed).exchanged(Exchange::Restored, 4, &[]);
-        if shown_first {
-            run.say(closed);
-        }
+        run.exchanged(Exchange::Restored, 3, &[]).started("s2").publish("e", 5, Sure::Stored);
+        then(&mut run);
         verdicts_of_epoch_0(&mut run)
     };
-    assert_eq!(with(false), clean());
-    assert_eq!(with(true), [Verdict::Lost], "the disk that has it was there again");
+    fn shows(run: &mut Run) -> &mut Run {
+        run.stopped(End::Killed).exchanged(Exchange::Restored, 4, &[])
+    }
+    let closed = || What::Closed { subscription: 1 };
+    let before = |run: &mut Run| {
+        shows(run.hear(1, 5, "e").say(closed()));
+    };
+    assert_eq!(lost(&before), clean());
+    let meanwhile = |run: &mut Run| {
+        shows(run.hear(1, 5, "e")).say(closed());
+    };
+    assert_eq!(lost(&meanwhile), clean(), "nobody says how soon it is told what it passed over");
+    let after = |run: &mut Run| {
+        shows(run).hear(1, 5, "e").say(closed());
+    };
+    assert_eq!(lost(&after), [Verdict::Lost], "the disk that has it was there again");
+    let stays = |run: &mut Run| {
+        shows(run.hear(1, 5, "e")).say(What::Quiet);
+    };
+    assert_eq!(lost(&stays), [Verdict::Lost], "it was there to be told");
+}
+
+#[test]
+fn what_was_heard_before_an_event_was_there_passed_over_nothing() {
+    let with = |handed_in_first: bool| {
+        let mut run = Run::faultless();
+        run.stopped(End::Killed).exchanged(Exchange::Restored, 1, &["web-2"]).started("s2");
+        if handed_in_first {
+            run.hand_in("d");
+        }
+        run.hand_in("e").hear(1, 5, "e");
+        run.publish("d", 4, Sure::Stored).say(What::Closed { subscription: 1 });
+        verdicts_of_epoch_0(&mut run)
+    };
+    assert_eq!(with(false), clean(), "e bears a number of the copy before");
+    assert_eq!(with(true), [Verdict::Lost]);
 }
 
 #[test]
@@ -161,4 +187,23 @@ fn p3_a_place_that_a_disk_lost_may_lead_back() {
     assert_eq!(with(None), [Verdict::Duplicated]);
     assert_eq!(with(Some(Exchange::Flipped)), clean());
     assert_eq!(with(Some(Exchange::Renamed)), [Verdict::Duplicated]);
+}
+
+#[test]
+fn p9_what_is_applied_under_one_journal_is_not_under_another() {
+    let with = |journal: &str| {
+        let mut run = Run::faultless();
+        run.publish("d", 4, Sure::Stored).hand_in("e").hear(1, 5, "e").trust(1, 900);
+        let other = |sequence| Number { origin: "web-1/j2".into(), sequence };
+        let again =
+            What::Heard { stream: 1, number: other(1), offset: 6, attempt: 1, event: event("e") };
+        let newest = Some(Number { origin: format!("web-1/{journal}"), sequence: 5 });
+        let taken = vec![Taken { id: "e".into(), number: None }];
+        let (node, assured) = ("web-1".to_owned(), Sure::Applied);
+        run.say(again).say(What::Published { node, assured, taken, newest, members: Vec::new() });
+        run.open(1, 2, token("s1", 3), 3).hear(2, 4, "d");
+        run.verdicts().contains(&Verdict::Unsound)
+    };
+    assert!(with("j1"), "d lies below e there");
+    assert!(!with("j2"), "of j1 nothing was said");
 }
