@@ -189,6 +189,14 @@ impl Disks {
         Some(Number { origin: began.origin.clone(), sequence })
     }
 
+    /// What had a number since a time was on the disk that was there at a later one.
+    pub(super) fn was_there(&self, number: &Number, since: u64, at: u64) -> bool {
+        let within = |change: &&Change| change.at > since && change.at <= at;
+        let last = self.changes(self.host_of(&number.origin)).iter().rfind(within);
+        let remains = last.and_then(|change| change.origins.get(&number.origin));
+        remains.is_none_or(|remains| remains.through >= number.sequence)
+    }
+
     /// When the start began that numbered what was assured at a time.
     pub(super) fn numbered_since(&self, number: &Number, assured: u64) -> Option<u64> {
         self.began(number, assured).map(|began| began.at)

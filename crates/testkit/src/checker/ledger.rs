@@ -66,7 +66,7 @@ impl Ledger {
                 _ => {}
             }
         }
-        ledger.fill_numbers();
+        ledger.fill_numbers(disks);
         found.counts.assured = ledger.by_id.values().filter(|entry| entry.assured).count() as u64;
         ledger
     }
@@ -182,11 +182,19 @@ impl Ledger {
     }
 
     /// A stream of publishes does not name every number: what was heard under one has that.
-    fn fill_numbers(&mut self) {
+    fn fill_numbers(&mut self, disks: &Disks) {
         for entry in self.by_id.values_mut() {
             if entry.number.is_none() {
-                // Where it had several, a new journal began meanwhile.
-                let newest = entry.numbers.iter().max_by_key(|(_, since)| **since);
+                // Where it had several, a new journal began meanwhile; or the disk that it was on
+                // is another one, where it was taken again.
+                let newest = |there: bool| {
+                    let numbers = entry.numbers.iter();
+                    let numbers = numbers.filter(|(number, since)| {
+                        !there || disks.was_there(number, **since, entry.assured_at)
+                    });
+                    numbers.max_by_key(|(_, since)| **since)
+                };
+                let newest = newest(true).or_else(|| newest(false));
                 entry.number = newest.map(|(number, _)| number.clone());
             }
         }

@@ -207,3 +207,23 @@ fn p9_what_is_applied_under_one_journal_is_not_under_another() {
     assert!(with("j1"), "d lies below e there");
     assert!(!with("j2"), "of j1 nothing was said");
 }
+
+#[test]
+fn what_two_disks_numbered_is_assured_as_on_the_one_that_was_there() {
+    let with = |through: u64| {
+        let mut run = Run::faultless();
+        // Heard as 4; the disk is exchanged, and heard as 7; exchanged again, and then assured.
+        run.hand_in("d").open(2, 2, Begin::Live, 3).hear(2, 4, "d").stopped(End::Killed);
+        run.exchanged(Exchange::Restored, 3, &["web-2"]).started("s2").hear(2, 7, "d");
+        run.stopped(End::Killed).exchanged(Exchange::Restored, through, &[]).started("s3");
+        let taken = vec![Taken { id: "d".into(), number: None }];
+        let (node, assured, members) = ("web-1".to_owned(), Sure::Stored, Vec::new());
+        run.open(3, 3, Begin::Live, 6).hand_in("f").hand_in("e").hear(3, 6, "f");
+        run.say(What::Published { node, assured, taken, newest: None, members });
+        run.hear(3, 8, "e").say(What::Closed { subscription: 3 });
+        let lost = judge(&run.lines).faults.into_iter().filter(|f| f.verdict == Verdict::Lost);
+        lost.filter(|fault| fault.text.ends_with("subscriber 3")).count()
+    };
+    assert_eq!(with(6), 0, "that disk has it as 4, before subscriber 3 began");
+    assert_eq!(with(7), 1, "that disk has it as 7");
+}
