@@ -110,7 +110,20 @@ impl Roster {
 
     /// Those are they now.
     pub(crate) fn present(&self, name: &NodeName, journals: Vec<JournalId>) {
-        self.table().present(name, journals);
+        if self.table().present(name, journals) {
+            self.changed();
+        }
+    }
+
+    /// Its origins with which others are linked, or were, and this node never was.
+    pub(crate) fn heard_of(&self, node: &NodeName) -> Vec<Origin> {
+        let heard = self.table().heard_of(node);
+        heard.into_iter().map(|journal| Origin { node: node.clone(), journal }).collect()
+    }
+
+    /// Others are to be told.
+    fn changed(&self) {
+        self.version.send_modify(|version| *version = version.wrapping_add(1));
     }
 
     /// What may be missed of this origin was told.
@@ -236,7 +249,7 @@ impl Journal {
 
     fn members_changed(&self, changed: bool) {
         if changed {
-            self.shared().roster.version.send_modify(|version| *version = version.wrapping_add(1));
+            self.shared().roster.changed();
             self.shared().bell.ring();
         }
     }

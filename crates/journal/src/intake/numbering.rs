@@ -1,19 +1,23 @@
 //! The numbers: who is next, what is known already, what waits for the writer. One short lock
 //! guards all of it.
 
+mod count;
+mod forgotten;
+mod told;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use evermesh_event::{
-    Block, BlockBuilder, DedupeWindow, Frontier, JournalId, NodeName, Offset, Origin, Planted,
-    Sequence, Start, Verdict,
+    Block, BlockBuilder, DedupeWindow, Frontier, Offset, Origin, Planted, Sequence, Start, Verdict,
 };
 use evermesh_proto::v1;
 use prost::Message as _;
 
+use self::count::Count;
 use super::{Appended, Counted, Intake, Numbered, RECORD_OVERHEAD_BYTES, Taken};
 use crate::error::AppendError;
-use crate::producers::{self, Highest, Producers};
+use crate::producers::{self, Producers};
 use crate::record::format::{self, Publishers};
 use crate::record::{Content, Missed, Record};
 use crate::recover::{advance, rebase};
@@ -212,210 +216,6 @@ impl Numbering {
         Ok(Some(self.show(shared, content, Publishers::new())))
     }
 
-    /// Everything of a name may be lost, because its journal was restored or is gone.
-    fn tell(&mut self, shared: &Shared, origin: Origin, cause: v1::MissedCause) {
-        let (from, through) = (Sequence::ZERO, Sequence::ZERO);
-        let missed = Missed { origin: Some(origin), from, through, sites: Vec::new(), cause };
-        self.show(shared, Content::Missed(missed), Publishers::new());
-    }
-
-    /// This journal was restored from a copy, or ran twice: under its former id events were
-    /// numbered that nobody has.
-    pub(crate) fn tell_restored(&mut self, shared: &Shared, former: Origin) {
-        self.tell(shared, former, v1::MissedCause::RolledBack);
-        self.uncharged = false;
-    }
-
-    /// What was told and durable is not there.
-    pub(crate) fn tell_again(&mut self, shared: &Shared, missed: Missed) {
-        tracing::warn!(?missed, "what was told is lacking at the end: it is told again");
-        self.show(shared, Content::Missed(missed), Publishers::new());
-        self.uncharged = false;
-    }
-
-    /// What was durable at the end of the journal is not there. Of this node's own events it is
-    /// known through where: others may hold them. What else it was is pulled again, as far as it
-    /// came from others; but it may have been a missed.
-    pub(crate) fn tell_lost_end(&mut self, shared: &Shared, own_end: Sequence) {
-        let (cause, sites) = (v1::MissedCause::Damaged, Vec::new());
-        if own_end > self.own_head {
-            let from = self.own_head.plus(1).unwrap_or(self.own_head);
-            self.own_head = own_end;
-            let origin = self.origin.clone();
-            self.frontier.advance(&origin, own_end);
-            self.bases.advance(&origin, own_end);
-            let missed = Missed { origin: Some(origin), from, through: own_end, sites, cause };
-            self.show(shared, Content::Missed(missed), Publishers::new());
-        }
-        self.tell_everything(shared, cause);
-        self.uncharged = false;
-    }
-
-    /// Whatever anybody published may be lost.
-    fn tell_everything(&mut self, shared: &Shared, cause: v1::MissedCause) {
-        let (from, through) = (Sequence::ZERO, Sequence::ZERO);
-        let missed = Missed { origin: None, from, through, sites: Vec::new(), cause };
-        self.show(shared, Content::Missed(missed), Publishers::new());
-    }
-
-    /// An origin is met. A second journal of one name means that the former may be lost with what
-    /// nobody had: that is told before anything of the new one. True if it was.
-    pub(super) fn meet(&mut self, shared: &Shared, origin: &Origin) -> bool {
-        if *origin == self.origin || self.knows(shared, origin) {
-            return false;
-        }
-        if origin.node == self.origin.node && !shared.storage.outlives() {
-            // A former start of this node. Every place that was given out there is unknown here,
-            // and whoever comes back with one is told so; everybody else began after it.
-            self.frontier.advance(origin, Sequence::ZERO);
-            return false;
-        }
-        let mut others = self.untold(shared, &origin.node);
-        others.retain(|other| other != origin && *other != self.origin);
-        let seen = shared.starts().durable_head(origin);
-        let closed = shared.roster.is_closed(origin, self.frontier.get(origin), seen);
-        if origin.node == self.origin.node && !closed {
-            // This node itself had another journal, of which its disk knows nothing.
-            others.push(origin.clone());
-        }
-        self.frontier.advance(origin, Sequence::ZERO);
-        if shared.planted.is(Planted::OtherJournalUntold) {
-            return false;
-        }
-        for other in &others {
-            tracing::warn!(
-                former = %other, present = %origin,
-                "this name has another journal: what nobody had of the former one is missed"
-            );
-            self.tell_forgotten(shared, other);
-        }
-        !others.is_empty()
-    }
-
-    /// A member is linked under this journal. If it was under another one last, that may be lost
-    /// with what nobody had, be this one new or an older one that came back. `there`: under which
-    /// journals nodes of this name are there now. None of those is lost yet: it is told once its
-    /// node is not there any more.
-    pub(super) fn present(
-        &mut self,
-        shared: &Shared,
-        origin: &Origin,
-        there: &[JournalId],
-    ) -> bool {
-        let before = shared.roster.present_of(&origin.node);
-        let mut others = self.untold(shared, &origin.node);
-        others.retain(|other| other != origin);
-        if before.contains(&origin.journal) {
-            // What was linked before those was told when they were.
-            others.retain(|other| before.contains(&other.journal));
-        }
-        let (beside, mut gone): (Vec<_>, Vec<_>) =
-            others.into_iter().partition(|other| there.contains(&other.journal));
-        if shared.planted.is(Planted::OtherJournalUntold) {
-            gone.clear();
-        }
-        for other in &gone {
-            tracing::warn!(
-                former = %other, present = %origin,
-                "this name is back under another journal: what nobody had of the former is missed"
-            );
-            self.tell_forgotten(shared, other);
-        }
-        let beside = beside.into_iter().map(|other| other.journal);
-        let present = std::iter::once(origin.journal).chain(beside).collect();
-        shared.roster.present(&origin.node, present);
-        !gone.is_empty()
-    }
-
-    /// What nobody has of a member that left is told. True if there may be something.
-    pub(super) fn depart(&mut self, shared: &Shared, node: &NodeName) -> bool {
-        let others = self.untold_of_departed(shared, node);
-        for other in &others {
-            tracing::warn!(
-                origin = %other,
-                "its node left, or was forgotten: what nobody had of it is missed"
-            );
-            self.tell_forgotten(shared, other);
-        }
-        if self.is_unmet(shared, node) && shared.roster.ended_of(node).is_empty() {
-            tracing::warn!(
-                member = %node,
-                "it left, or was forgotten, and was never met: what nobody had of it is missed"
-            );
-            self.tell_everything(shared, v1::MissedCause::Forgotten);
-            return true;
-        }
-        !others.is_empty()
-    }
-
-    /// The journals of a member that left of which something may be missed that was not told. Of
-    /// who was never met, those whose last word others heard.
-    pub(super) fn untold_of_departed(&self, shared: &Shared, node: &NodeName) -> Vec<Origin> {
-        if !self.is_unmet(shared, node) {
-            return self.untold(shared, node);
-        }
-        let mut ended = shared.roster.ended_of(node);
-        ended.retain(|of| !shared.roster.is_closed(of, Sequence::ZERO, Sequence::ZERO));
-        ended
-    }
-
-    /// No journal of this name is known.
-    fn is_unmet(&self, shared: &Shared, node: &NodeName) -> bool {
-        let held = self.frontier.iter().any(|(held, _)| held.node == *node);
-        !held && shared.starts().origins_of(node).next().is_none()
-    }
-
-    /// The journals of a name of which something may be missed that was not told.
-    pub(super) fn untold(&self, shared: &Shared, node: &NodeName) -> Vec<Origin> {
-        let starts = shared.starts();
-        let mut origins: Vec<_> = starts.origins_of(node).cloned().collect();
-        let held = self.frontier.iter().map(|(held, _)| held);
-        origins.extend(held.filter(|held| held.node == *node).cloned());
-        let closed = |of: &Origin| {
-            shared.roster.is_closed(of, self.frontier.get(of), starts.durable_head(of))
-        };
-        origins.retain(|of| !closed(of));
-        origins.sort_unstable();
-        origins.dedup();
-        origins
-    }
-
-    /// Whatever was known of a name that left long ago is known no more. False while something of
-    /// it is held.
-    pub(crate) fn forget(&mut self, shared: &Shared, node: &NodeName) -> bool {
-        let of = self.frontier.iter().filter(|(origin, _)| origin.node == *node);
-        let of: Vec<_> = of.map(|(origin, at)| (origin.clone(), at)).collect();
-        let cut = shared.cuts().frontier();
-        let gone = |origin: &Origin| cut.get(origin).max(self.bases.get(origin));
-        if of.iter().any(|(origin, at)| gone(origin) < *at) {
-            return false;
-        }
-        let mut starts = shared.starts();
-        let seen: Vec<_> = starts.origins_of(node).cloned().collect();
-        seen.iter().for_each(|origin| starts.forget(origin));
-        drop(starts);
-        let mut cuts = shared.cuts_mut();
-        for (origin, _) in of {
-            self.frontier.remove(&origin);
-            self.durable_frontier.remove(&origin);
-            self.bases.remove(&origin);
-            cuts.forget(&origin);
-            shared.replaced().remove(&origin);
-        }
-        true
-    }
-
-    fn tell_forgotten(&mut self, shared: &Shared, origin: &Origin) {
-        self.tell(shared, origin.clone(), v1::MissedCause::Forgotten);
-        if origin.node != self.origin.node {
-            shared.roster.close(origin);
-        }
-    }
-
-    fn knows(&self, shared: &Shared, origin: &Origin) -> bool {
-        self.frontier.contains(origin) || shared.starts().knows(origin)
-    }
-
     /// Gives the next offsets to what comes, shows it to readers, and queues it for the writer.
     fn show(&mut self, shared: &Shared, content: Content, publishers: Publishers) -> Offset {
         let offset = self.last_offset.plus(1).unwrap_or(self.last_offset);
@@ -443,41 +243,5 @@ impl Numbering {
         let left = self.last_sequence.plus(count).is_some()
             && self.last_offset.plus(count.max(1)).is_some();
         if left { Ok(()) } else { Err(AppendError::Exhausted) }
-    }
-}
-
-/// Where one producer is, while its events are numbered.
-struct Count<'a> {
-    key: Arc<str>,
-    before: Highest,
-    counters: std::slice::Iter<'a, u64>,
-    /// Of the event that is looked at.
-    current: u64,
-    /// The highest that is in the open block.
-    in_block: u64,
-}
-
-impl<'a> Count<'a> {
-    fn new(numbering: &Numbering, identity: &str, counted: &'a Counted) -> Self {
-        let key = producers::key(identity, &counted.producer);
-        let before = numbering.producers.get(&key);
-        Self {
-            key,
-            before,
-            counters: counted.counters.iter(),
-            current: 0,
-            in_block: before.counter,
-        }
-    }
-
-    /// The next event; of one that was taken before, the producer's newest sequence.
-    fn next(&mut self) -> Option<Sequence> {
-        self.current = self.counters.next().copied().unwrap_or(self.current);
-        (self.current <= self.before.counter).then_some(self.before.sequence)
-    }
-
-    /// It goes into the open block.
-    const fn took(&mut self) {
-        self.in_block = self.current;
     }
 }

@@ -7,6 +7,9 @@ use evermesh_proto::v1;
 /// Ended journals that are told of one member: a receiver that was away for more of them hears of
 /// the older ones that they may be missed.
 pub(super) const ENDED_MAX: usize = 4;
+/// Journals under which nodes of one name are said to be there: one, and those of who bears the
+/// same name by mistake.
+const PRESENT_MAX: usize = 4;
 /// The longest address that is kept: a DNS name and a port.
 const ADDRESS_BYTES_MAX: usize = 512;
 
@@ -23,6 +26,9 @@ pub struct Listed {
     pub away: bool,
     /// Its journals that ended for good, the newest last, and what each numbered last.
     pub ended: Vec<(JournalId, Sequence)>,
+    /// Under which who says this was linked with it last; and others under which a node was there
+    /// at the same time, of which something may be missed.
+    pub present: Vec<JournalId>,
 }
 
 impl Listed {
@@ -40,6 +46,7 @@ impl Listed {
             left: self.left,
             away: self.away,
             ended: self.ended.iter().map(end).collect(),
+            present: self.present.iter().map(|of| Bytes::copy_from_slice(of.as_bytes())).collect(),
         }
     }
 
@@ -51,12 +58,14 @@ impl Listed {
         let end = |end: &v1::JournalEnd| {
             Some((JournalId::from_slice(&end.journal).ok()?, Sequence::from_u64(end.head)))
         };
+        let present = listed.present.iter().filter_map(|of| JournalId::from_slice(of).ok());
         let listed = Self {
             address: if fits { listed.address.clone() } else { String::new() },
             incarnation: listed.incarnation,
             left: listed.left,
             away: listed.away,
             ended: listed.ended.iter().filter_map(end).take(ENDED_MAX).collect(),
+            present: present.take(PRESENT_MAX).collect(),
         };
         Some((name, listed))
     }

@@ -12,6 +12,9 @@ use super::{Departed, Listed, Merged};
 const MEMBERS_MAX: usize = 4096;
 /// Journals of one name of which it is known that nothing more is to be told.
 const CLOSED_MAX: usize = 16;
+/// Journals of one name that are known from others only. What is told of one of them as missed
+/// concerns the whole name, so the oldest may go.
+const HEARD_MAX: usize = 4;
 /// How exactly it is stored for how long a member is away.
 const AWAY_STORED_EVERY: Duration = Duration::from_secs(60);
 
@@ -29,9 +32,9 @@ pub(crate) struct Row {
     pub(crate) away: Duration,
     /// Its journals of which nothing more is to be told, the newest last.
     pub(crate) closed: Vec<JournalId>,
-    /// Under which it was linked last; and others under which a node was there at the same time, of
-    /// which something may be missed.
-    pub(crate) present: Vec<JournalId>,
+    /// Under which others were linked with it, and this node never was: something may be missed of
+    /// them. The newest last.
+    pub(crate) heard: Vec<JournalId>,
 }
 
 #[derive(Debug)]
@@ -132,6 +135,7 @@ impl Table {
         for (journal, head) in &told.ended {
             row.end(*journal, *head);
         }
+        told.present.iter().for_each(|journal| row.hear(*journal));
         let changed = *row != before || new;
         if changed {
             self.dirty.insert(name.clone());
@@ -189,19 +193,25 @@ impl Table {
     }
 
     pub(super) fn present_of(&self, name: &NodeName) -> Vec<JournalId> {
-        self.rows.get(name).map(|row| row.present.clone()).unwrap_or_default()
+        self.rows.get(name).map(|row| row.listed.present.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn heard_of(&self, name: &NodeName) -> Vec<JournalId> {
+        self.rows.get(name).map(|row| row.heard.clone()).unwrap_or_default()
     }
 
     pub(super) fn not_alone(&self) -> Vec<NodeName> {
-        let beside = self.rows.iter().filter(|(_, row)| row.present.len() > 1);
+        let beside = self.rows.iter().filter(|(_, row)| row.listed.present.len() > 1);
         beside.map(|(name, _)| name.clone()).collect()
     }
 
-    pub(super) fn present(&mut self, name: &NodeName, journals: Vec<JournalId>) {
-        if let Some(row) = self.rows.get_mut(name).filter(|row| row.present != journals) {
-            row.present = journals;
-            self.dirty.insert(name.clone());
-        }
+    pub(super) fn present(&mut self, name: &NodeName, journals: Vec<JournalId>) -> bool {
+        let row = self.rows.get_mut(name).filter(|row| row.listed.present != journals);
+        let Some(row) = row else { return false };
+        row.heard.retain(|heard| !journals.contains(heard));
+        row.listed.present = journals;
+        self.dirty.insert(name.clone());
+        true
     }
 
     /// A last word that is below what is known of that journal is the one of a copy of its disk: it
@@ -221,6 +231,7 @@ impl Table {
             row.closed.push(origin.journal);
             let surplus = row.closed.len().saturating_sub(CLOSED_MAX);
             row.closed.drain(..surplus);
+            row.heard.retain(|heard| *heard != origin.journal);
             self.dirty.insert(origin.node.clone());
         }
     }
@@ -302,6 +313,19 @@ impl Table {
 }
 
 impl Row {
+    /// Others are linked with it under this journal, or were.
+    fn hear(&mut self, journal: JournalId) {
+        let known = self.listed.present.contains(&journal) || self.closed.contains(&journal);
+        if known || self.heard.contains(&journal) {
+            return;
+        }
+        self.heard.push(journal);
+        let surplus = self.heard.len().saturating_sub(HEARD_MAX);
+        self.heard.drain(..surplus);
+        // If it left, what nobody has of this journal is still to be told.
+        self.settled = false;
+    }
+
     /// A journal ended for good. The oldest that is known goes first.
     fn end(&mut self, journal: JournalId, head: Sequence) {
         let ended = &mut self.listed.ended;

@@ -54,7 +54,7 @@ pub(super) fn load(read: &ReadTransaction) -> Result<Vec<(NodeName, Row)>, Troub
 }
 
 /// When it left, whether that is settled and it is dropped, how long it is away, closed journals,
-/// the present ones, then `evermesh.v1.ListedMember`.
+/// those that others said are there, then `evermesh.v1.ListedMember`.
 fn encode(name: &NodeName, row: &Row) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.put_u64_le(millis(row.left_at));
@@ -62,8 +62,8 @@ fn encode(name: &NodeName, row: &Row) -> Vec<u8> {
     bytes.put_u64_le(millis(row.away));
     bytes.put_u8(u8::try_from(row.closed.len()).unwrap_or(u8::MAX));
     row.closed.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
-    bytes.put_u8(u8::try_from(row.present.len()).unwrap_or(u8::MAX));
-    row.present.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
+    bytes.put_u8(u8::try_from(row.heard.len()).unwrap_or(u8::MAX));
+    row.heard.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
     bytes.put_slice(&row.listed.to_proto(name).encode_to_vec());
     bytes
 }
@@ -77,10 +77,10 @@ fn decode(mut bytes: &[u8]) -> Result<(NodeName, Row), Trouble> {
     let (settled, dropped) = (flags & 1 != 0, flags & 2 != 0);
     let away = Duration::from_millis(bytes.get_u64_le());
     let closed = journals(&mut bytes)?;
-    let present = journals(&mut bytes)?;
+    let heard = journals(&mut bytes)?;
     let listed = v1::ListedMember::decode(bytes).map_err(unreadable)?;
     let (name, listed) = Listed::from_proto(&listed).ok_or_else(|| unreadable("a member"))?;
-    Ok((name, Row { listed, left_at, settled, dropped, away, closed, present }))
+    Ok((name, Row { listed, left_at, settled, dropped, away, closed, heard }))
 }
 
 /// How many, then each.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use evermesh_event::assurance::Presence;
-use evermesh_event::{Epoch, NodeName, Offset, Origin, Sequence, StartId};
+use evermesh_event::{Epoch, JournalId, NodeName, Offset, Origin, Sequence, StartId};
 use evermesh_journal::simulated::Refusal;
 use evermesh_journal::{Content, Journal, Listed, Writer};
 use evermesh_proto::v1::MissedCause;
@@ -48,7 +48,7 @@ fn p1_who_is_forgotten_is_missed_once_also_over_restarts() {
     assert!(journal.departed().iter().all(|departed| departed.settled));
     assert!(!journal.may_lack_of(&origin.node));
     // It comes back under another journal id: what may be lost of the former one was told.
-    let back = Origin { journal: evermesh_event::JournalId::new([9; 16]), ..origin.clone() };
+    let back = Origin { journal: JournalId::new([9; 16]), ..origin.clone() };
     let listed = Listed { incarnation: 1, ..Listed::default() };
     assert!(journal.merge_members(&back.node, &[(back.node.clone(), listed)]).changed);
     now(journal.meet(&back)).unwrap();
@@ -60,7 +60,7 @@ fn p1_who_is_forgotten_is_missed_once_also_over_restarts() {
 fn p1_an_older_journal_of_a_name_that_comes_back_is_another_one() {
     let world = World::new(5);
     let (journal, mut writer, first) = met(&world);
-    let second = Origin { journal: evermesh_event::JournalId::new([9; 16]), ..first.clone() };
+    let second = Origin { journal: JournalId::new([9; 16]), ..first.clone() };
     let link = |journal: &Journal, writer: &mut Writer, origin: &Origin| {
         now(journal.meet(origin)).unwrap();
         now(journal.linked(origin, &[])).unwrap();
@@ -88,7 +88,7 @@ fn p1_an_older_journal_of_a_name_that_comes_back_is_another_one() {
 fn p1_of_two_that_run_under_one_name_neither_is_former_before_it_is_gone() {
     let world = World::new(8);
     let (journal, mut writer, first) = met(&world);
-    let second = Origin { journal: evermesh_event::JournalId::new([9; 16]), ..first.clone() };
+    let second = Origin { journal: JournalId::new([9; 16]), ..first.clone() };
     let both = [first.journal, second.journal];
     let link = |journal: &Journal, writer: &mut Writer, origin: &Origin, there| {
         now(journal.meet(origin)).unwrap();
@@ -118,6 +118,64 @@ fn p1_of_two_that_run_under_one_name_neither_is_former_before_it_is_gone() {
     assert!(journal.not_alone().is_empty());
     // It comes back when the first is gone.
     assert_eq!(link(&journal, &mut writer, &second, &[]), 3);
+}
+
+#[test]
+fn p1_a_journal_that_only_others_met_is_missed_when_its_node_is_gone() {
+    let world = World::new(9);
+    let (journal, mut writer, first) = met(&world);
+    let second = Origin { journal: JournalId::new([9; 16]), ..first.clone() };
+    let forgotten = (Some(second.clone()), MissedCause::Forgotten);
+    // The first ended in order, and all of it is here.
+    journal.journal_ended(&first, journal.frontier().get(&first));
+    let hear = |journal: &Journal, left: bool, present: Vec<JournalId>| {
+        let listed = Listed { left, present, ..Listed::default() };
+        journal.merge_members(&name("web-3"), &[(second.node.clone(), listed)])
+    };
+    assert!(hear(&journal, false, vec![first.journal]).changed);
+    assert!(journal.forget_member(&first.node));
+    now(journal.depart(&first.node)).unwrap();
+    writer.turn().unwrap();
+    assert!(causes(&journal).is_empty(), "nothing is lacking of the first");
+    // Only now comes who had been linked with the second.
+    assert!(hear(&journal, true, vec![second.journal]).changed);
+    writer.turn().unwrap();
+    drop((journal, writer));
+    let (journal, mut writer) = world.open();
+    assert!(journal.may_lack_of(&second.node));
+    assert!(journal.departed().iter().all(|departed| !departed.settled));
+    now(journal.depart(&second.node)).unwrap();
+    writer.turn().unwrap();
+    assert_eq!(causes(&journal), [forgotten]);
+    for _ in 0..2 {
+        assert!(!hear(&journal, true, vec![second.journal]).changed, "it was told");
+        assert!(!journal.may_lack_of(&second.node));
+    }
+}
+
+#[test]
+fn p1_a_journal_that_only_others_met_is_missed_when_another_comes() {
+    let world = World::new(10);
+    let (journal, mut writer, first) = met(&world);
+    let origin = |id| Origin { journal: JournalId::new([id; 16]), ..first.clone() };
+    let hear = |present: Vec<JournalId>| {
+        let listed = Listed { present, ..Listed::default() };
+        journal.merge_members(&name("web-3"), &[(first.node.clone(), listed)]);
+    };
+    let mut link = |origin: &Origin| {
+        now(journal.meet(origin)).unwrap();
+        now(journal.linked(origin, &[])).unwrap();
+        writer.turn().unwrap();
+        causes(&journal).len()
+    };
+    assert_eq!(link(&first), 0);
+    hear(vec![origin(9).journal]);
+    assert_eq!(link(&first), 0, "it may be another's old news");
+    assert_eq!(link(&origin(8)), 2, "the first, and the one between");
+    hear(vec![origin(8).journal]);
+    hear(vec![origin(9).journal]);
+    assert_eq!(link(&origin(8)), 2);
+    assert_eq!(link(&origin(7)), 3);
 }
 
 #[test]

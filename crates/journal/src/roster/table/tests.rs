@@ -48,6 +48,31 @@ fn a_node_that_hears_that_it_left_comes_back_as_another() {
 }
 
 #[test]
+fn who_was_linked_with_what_is_told_as_each_one_knows_it() {
+    let journal = |n: u8| JournalId::new([n; 16]);
+    let present = |of: &[u8]| {
+        let present = of.iter().map(|n| journal(*n)).collect();
+        (name(3), Listed { present, ..Listed::default() })
+    };
+    let mut table = Table::new(name(1), Vec::new());
+    tell(&mut table, 2, &[present(&[7])]);
+    assert_eq!(table.heard_of(&name(3)), [journal(7)]);
+    assert!(table.get(&name(3)).unwrap().present.is_empty(), "this node never was");
+    assert!(table.present(&name(3), vec![journal(8)]) && table.heard_of(&name(3)).len() == 1);
+    assert!(!tell(&mut table, 2, &[present(&[8])]).changed, "nothing new");
+    assert!(table.present(&name(3), vec![journal(7)]) && table.heard_of(&name(3)).is_empty());
+    // Each stands for its name: the newest are enough.
+    for n in 10..20 {
+        tell(&mut table, 2, &[present(&[n])]);
+    }
+    assert_eq!(table.heard_of(&name(3)), (16..20).map(journal).collect::<Vec<_>>());
+    // Of what was told nothing is heard again.
+    table.close(&Origin { node: name(3), journal: journal(19) });
+    tell(&mut table, 2, &[present(&[19])]);
+    assert_eq!(table.heard_of(&name(3)).len(), 3);
+}
+
+#[test]
 fn what_one_node_dropped_does_not_come_back_from_another() {
     let mut table = Table::new(name(1), Vec::new());
     tell(&mut table, 2, &[listed(3, 0, false)]);

@@ -1,0 +1,182 @@
+//! The journals of one name. A second one, or that its node left, means that what nobody had of the
+//! former may be lost: that is told as FORGOTTEN, before anything that comes after it.
+//!
+//! The list of members holds the other end: which journals are there now, which ended for good, of
+//! which it was told, and which only others were linked with.
+
+use evermesh_event::{JournalId, NodeName, Origin, Planted, Sequence};
+use evermesh_proto::v1;
+
+use super::Numbering;
+use crate::shared::Shared;
+
+impl Numbering {
+    /// An origin is met. A second journal of one name means that the former may be lost with what
+    /// nobody had: that is told before anything of the new one. True if it was.
+    pub(in crate::intake) fn meet(&mut self, shared: &Shared, origin: &Origin) -> bool {
+        if *origin == self.origin || self.knows(shared, origin) {
+            return false;
+        }
+        if origin.node == self.origin.node && !shared.storage.outlives() {
+            // A former start of this node. Every place that was given out there is unknown here,
+            // and whoever comes back with one is told so; everybody else began after it.
+            self.frontier.advance(origin, Sequence::ZERO);
+            return false;
+        }
+        let mut others = self.untold(shared, &origin.node);
+        others.retain(|other| other != origin && *other != self.origin);
+        let seen = shared.starts().durable_head(origin);
+        let closed = shared.roster.is_closed(origin, self.frontier.get(origin), seen);
+        if origin.node == self.origin.node && !closed {
+            // This node itself had another journal, of which its disk knows nothing.
+            others.push(origin.clone());
+        }
+        self.frontier.advance(origin, Sequence::ZERO);
+        if shared.planted.is(Planted::OtherJournalUntold) {
+            return false;
+        }
+        for other in &others {
+            tracing::warn!(
+                former = %other, present = %origin,
+                "this name has another journal: what nobody had of the former one is missed"
+            );
+            self.tell_forgotten(shared, other);
+        }
+        !others.is_empty()
+    }
+
+    /// A member is linked under this journal. If it was under another one last, that may be lost
+    /// with what nobody had, be this one new or an older one that came back. `there`: under which
+    /// journals nodes of this name are there now. None of those is lost yet: it is told once its
+    /// node is not there any more.
+    pub(in crate::intake) fn present(
+        &mut self,
+        shared: &Shared,
+        origin: &Origin,
+        there: &[JournalId],
+    ) -> bool {
+        let before = shared.roster.present_of(&origin.node);
+        let mut others = self.untold(shared, &origin.node);
+        others.retain(|other| other != origin);
+        if before.contains(&origin.journal) {
+            // What was linked before those was told when they were.
+            others.retain(|other| before.contains(&other.journal));
+        }
+        let (beside, mut gone): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|other| there.contains(&other.journal));
+        if shared.planted.is(Planted::OtherJournalUntold) {
+            gone.clear();
+        }
+        for other in &gone {
+            tracing::warn!(
+                former = %other, present = %origin,
+                "this name is back under another journal: what nobody had of the former is missed"
+            );
+            self.tell_forgotten(shared, other);
+        }
+        let beside = beside.into_iter().map(|other| other.journal);
+        let present = std::iter::once(origin.journal).chain(beside).collect();
+        shared.roster.present(&origin.node, present);
+        !gone.is_empty()
+    }
+
+    /// What nobody has of a member that left is told. True if there may be something.
+    pub(in crate::intake) fn depart(&mut self, shared: &Shared, node: &NodeName) -> bool {
+        let nothing_known = self.is_unmet(shared, node)
+            && shared.roster.ended_of(node).is_empty()
+            && shared.roster.heard_of(node).is_empty();
+        let others = self.untold_of_departed(shared, node);
+        for other in &others {
+            tracing::warn!(
+                origin = %other,
+                "its node left, or was forgotten: what nobody had of it is missed"
+            );
+            self.tell_forgotten(shared, other);
+        }
+        if nothing_known {
+            tracing::warn!(
+                member = %node,
+                "it left, or was forgotten, and was never met: what nobody had of it is missed"
+            );
+            self.tell_everything(shared, v1::MissedCause::Forgotten);
+            return true;
+        }
+        !others.is_empty()
+    }
+
+    /// The journals of a member that left of which something may be missed that was not told. Of
+    /// who was never met, those that others met, or whose last word they heard.
+    pub(in crate::intake) fn untold_of_departed(
+        &self,
+        shared: &Shared,
+        node: &NodeName,
+    ) -> Vec<Origin> {
+        if !self.is_unmet(shared, node) {
+            return self.untold(shared, node);
+        }
+        let mut known = shared.roster.ended_of(node);
+        known.extend(shared.roster.heard_of(node));
+        known.retain(|of| !shared.roster.is_closed(of, Sequence::ZERO, Sequence::ZERO));
+        known.sort_unstable();
+        known.dedup();
+        known
+    }
+
+    /// No journal of this name is known.
+    fn is_unmet(&self, shared: &Shared, node: &NodeName) -> bool {
+        let held = self.frontier.iter().any(|(held, _)| held.node == *node);
+        !held && shared.starts().origins_of(node).next().is_none()
+    }
+
+    /// The journals of a name of which something may be missed that was not told.
+    pub(in crate::intake) fn untold(&self, shared: &Shared, node: &NodeName) -> Vec<Origin> {
+        let starts = shared.starts();
+        let mut origins: Vec<_> = starts.origins_of(node).cloned().collect();
+        let held = self.frontier.iter().map(|(held, _)| held);
+        origins.extend(held.filter(|held| held.node == *node).cloned());
+        origins.extend(shared.roster.heard_of(node));
+        let closed = |of: &Origin| {
+            shared.roster.is_closed(of, self.frontier.get(of), starts.durable_head(of))
+        };
+        origins.retain(|of| !closed(of));
+        origins.sort_unstable();
+        origins.dedup();
+        origins
+    }
+
+    /// Whatever was known of a name that left long ago is known no more. False while something of
+    /// it is held.
+    pub(crate) fn forget(&mut self, shared: &Shared, node: &NodeName) -> bool {
+        let of = self.frontier.iter().filter(|(origin, _)| origin.node == *node);
+        let of: Vec<_> = of.map(|(origin, at)| (origin.clone(), at)).collect();
+        let cut = shared.cuts().frontier();
+        let gone = |origin: &Origin| cut.get(origin).max(self.bases.get(origin));
+        if of.iter().any(|(origin, at)| gone(origin) < *at) {
+            return false;
+        }
+        let mut starts = shared.starts();
+        let seen: Vec<_> = starts.origins_of(node).cloned().collect();
+        seen.iter().for_each(|origin| starts.forget(origin));
+        drop(starts);
+        let mut cuts = shared.cuts_mut();
+        for (origin, _) in of {
+            self.frontier.remove(&origin);
+            self.durable_frontier.remove(&origin);
+            self.bases.remove(&origin);
+            cuts.forget(&origin);
+            shared.replaced().remove(&origin);
+        }
+        true
+    }
+
+    fn tell_forgotten(&mut self, shared: &Shared, origin: &Origin) {
+        self.tell(shared, origin.clone(), v1::MissedCause::Forgotten);
+        if origin.node != self.origin.node {
+            shared.roster.close(origin);
+        }
+    }
+
+    fn knows(&self, shared: &Shared, origin: &Origin) -> bool {
+        self.frontier.contains(origin) || shared.starts().knows(origin)
+    }
+}
