@@ -8,7 +8,7 @@ use evermesh_event::verdict::Verdict;
 use rustix::process::Signal;
 
 use crate::history::{Publisher, Subscriber};
-use crate::mesh::{Mesh, status, succeed};
+use crate::mesh::{Mesh, succeed};
 use crate::node::until;
 
 const EVENTS: usize = 200;
@@ -16,10 +16,6 @@ const EVENTS: usize = 200;
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
     assert!(copied.success());
-}
-
-fn journal_id(mesh: &Mesh, node: usize) -> String {
-    status(&mesh.nodes[node])["journal"]["origin"]["journal"].as_str().unwrap().to_owned()
 }
 
 /// Everything assured is heard, or was told as missed before; nothing twice, nothing out of order.
@@ -38,7 +34,7 @@ fn a_restored_copy_takes_a_new_journal_id_and_everybody_is_told() {
     let mut publisher = Publisher::start(&mesh.nodes[0].at(), mesh.path("published.jsonl"));
     publisher.hand_in(EVENTS);
     until("the first are assured", || publisher.assured() == EVENTS);
-    let before = journal_id(&mesh, 0);
+    let before = mesh.journal_id(0);
     mesh.nodes[0].end(Signal::TERM);
     let (data, saved) = (mesh.path("web-1.data"), mesh.path("saved"));
     copy(&data, &saved);
@@ -54,7 +50,7 @@ fn a_restored_copy_takes_a_new_journal_id_and_everybody_is_told() {
     mesh.nodes[0].start();
     until("it goes on under another journal id", || {
         // While it begins anew nobody answers.
-        std::panic::catch_unwind(|| journal_id(&mesh, 0)).is_ok_and(|id| id != before)
+        std::panic::catch_unwind(|| mesh.journal_id(0)).is_ok_and(|id| id != before)
     });
     publisher.kill_and_go_on();
     publisher.hand_in(EVENTS);
@@ -67,20 +63,20 @@ fn a_restored_copy_takes_a_new_journal_id_and_everybody_is_told() {
 #[test]
 fn a_twin_takes_a_new_journal_id() {
     let mut mesh = Mesh::started(3);
-    let before = journal_id(&mesh, 2);
+    let before = mesh.journal_id(2);
     mesh.nodes[2].end(Signal::TERM);
     let (data, saved) = (mesh.path("web-3.data"), mesh.path("saved"));
     copy(&data, &saved);
     mesh.nodes[2].start();
     mesh.linked(2);
-    assert_eq!(journal_id(&mesh, 2), before, "an ordinary restart changes nothing");
+    assert_eq!(mesh.journal_id(2), before, "an ordinary restart changes nothing");
     mesh.nodes[2].end(Signal::KILL);
     // The other one, of the same epoch, with a start id of its own.
     std::fs::remove_dir_all(&data).unwrap();
     copy(&saved, &data);
     mesh.nodes[2].start();
     until("it goes on under another journal id", || {
-        std::panic::catch_unwind(|| journal_id(&mesh, 2)).is_ok_and(|id| id != before)
+        std::panic::catch_unwind(|| mesh.journal_id(2)).is_ok_and(|id| id != before)
     });
     mesh.linked(2);
 }

@@ -22,10 +22,6 @@ fn member(mesh: &Mesh, at: usize, name: &str) -> Value {
     members.find(|member| member["node"] == name).cloned().unwrap_or_default()
 }
 
-fn journal_id(mesh: &Mesh, node: usize) -> String {
-    status(&mesh.nodes[node])["journal"]["origin"]["journal"].as_str().unwrap().to_owned()
-}
-
 /// A publisher whose events were all heard by everybody; how often something was missed.
 fn heard(what: &str, publisher: &Publisher, subscribers: &[&Subscriber]) -> u64 {
     let mut most = 0;
@@ -61,7 +57,7 @@ fn who_leaves_is_waited_for_by_nobody_and_missed_by_nobody() {
     let mut publisher = Publisher::start(&mesh.nodes[2].at(), mesh.path("published.jsonl"));
     publisher.hand_in(EVENTS);
     until("they are assured", || publisher.assured() == EVENTS);
-    let before = journal_id(&mesh, 2);
+    let before = mesh.journal_id(2);
     let said = succeed(&["leave", "--at", &mesh.nodes[2].at(), "--json"]).stdout;
     let said: Value = serde_json::from_slice(&said).unwrap();
     assert_eq!(said["holds"], serde_json::json!(["web-1", "web-2"]));
@@ -80,7 +76,7 @@ fn who_leaves_is_waited_for_by_nobody_and_missed_by_nobody() {
     // It comes back, as a new member with a new journal.
     mesh.nodes[2].start();
     mesh.linked(2);
-    assert_ne!(journal_id(&mesh, 2), before);
+    assert_ne!(mesh.journal_id(2), before);
     publisher.kill_and_go_on();
     publisher.hand_in(EVENTS);
     let mut near = near;

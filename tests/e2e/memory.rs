@@ -223,8 +223,7 @@ async fn p1_what_a_killed_node_without_a_disk_took_with_it_is_missed_once() {
     let own = mesh.path("");
     let open: Vec<_> = open.filter(|path| path.starts_with(&own)).collect();
     assert!(open.iter().all(|path| *path == mesh.path("web-1.log")), "{open:?}");
-    let id = |mesh: &Mesh| status(&mesh.nodes[0])["journal"]["origin"]["journal"].clone();
-    let former = id(&mesh);
+    let former = mesh.journal_id(0);
     mesh.nodes[0].end(Signal::KILL);
     let left: Vec<_> = files(&mesh).into_iter().filter(|file| !before.contains(file)).collect();
     let left: Vec<_> = left.iter().filter(|file| file.starts_with("web-1")).collect();
@@ -232,7 +231,7 @@ async fn p1_what_a_killed_node_without_a_disk_took_with_it_is_missed_once() {
     mesh.nodes[1].signal(Signal::CONT);
 
     mesh.nodes[0].start();
-    assert_ne!(id(&mesh), former, "each start is a new origin");
+    assert_ne!(mesh.journal_id(0), former, "each start is a new origin");
     // Who was connected to the node itself comes back with a token that it cannot know.
     until("its own subscriber is told", || !causes(&mesh.path("own.jsonl")).is_empty());
     publish(&mesh.client(0), &ids("b", 50), Assurance::Accepted).await;

@@ -77,6 +77,13 @@ impl Mesh {
         });
     }
 
+    /// The journal id of a node that is there.
+    #[allow(dead_code, reason = "tests/root does not use it")]
+    pub(crate) fn journal_id(&self, node: usize) -> String {
+        let status = status(&self.nodes[node]);
+        status["journal"]["origin"]["journal"].as_str().unwrap().to_owned()
+    }
+
     /// A file of the mesh.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

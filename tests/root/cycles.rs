@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 
-use evermesh_event::verdict::{Published, Verdict};
+use evermesh_event::verdict::Verdict;
 use rustix::process::Signal;
 
 use crate::dice::Dice;
+use crate::everywhere;
 use crate::history::{Publisher, Subscriber};
 use crate::mesh::{Mesh, status};
 use crate::needs::count;
@@ -37,16 +38,7 @@ struct Run {
 impl Run {
     fn new(cycles: usize) -> Self {
         let mesh = Mesh::started(NODES);
-        let publisher = |(n, prefix): (usize, _)| {
-            let file = mesh.path(&format!("published-{n}.jsonl"));
-            Publisher::start_as(prefix, &mesh.nodes[n].at(), file)
-        };
-        let publishers = ["a", "b", "c"].into_iter().enumerate().map(publisher).collect();
-        let subscriber = |n: usize| {
-            let file = mesh.path(&format!("heard-{n}.jsonl"));
-            Subscriber::start(&mesh.nodes[n].at(), file)
-        };
-        let subscribers = (0..NODES).map(subscriber).collect();
+        let (publishers, subscribers) = everywhere::start(&mesh);
         let portion = count("EVERMESH_CYCLE_EVENTS", EVENTS).div_ceil(cycles * NODES);
         let (dice, stored) = (Dice::new(), Default::default());
         Self { mesh, publishers, subscribers, dice, portion, stored }
@@ -147,8 +139,7 @@ impl Run {
 
     fn finish(mut self) {
         self.publishers.iter_mut().for_each(Publisher::finish);
-        let mut published = Published::default();
-        self.publishers.iter().for_each(|publisher| published.extend(&publisher.published()));
+        let published = everywhere::published(&self.publishers);
         let mut all = Verdict::default();
         for subscriber in &self.subscribers {
             until("everything assured is heard", || {

@@ -16,6 +16,7 @@
 mod cycles;
 mod dice;
 mod disk;
+mod everywhere;
 mod failing;
 mod flips;
 mod mount;

@@ -2,9 +2,10 @@
 //! Publishers are assured at their own node all the time; when it is over everybody has heard
 //! everything, in order, and missed nothing.
 
-use evermesh_event::verdict::{Published, Verdict};
+use evermesh_event::verdict::Verdict;
 use rustix::process::Signal;
 
+use crate::everywhere;
 use crate::history::{Publisher, Subscriber};
 use crate::mesh::{Mesh, status};
 use crate::needs::{self, Need, count};
@@ -36,16 +37,7 @@ impl Parted {
             node.within(&network.within(number));
         }
         mesh.start();
-        let publisher = |(n, prefix): (usize, _)| {
-            let file = mesh.path(&format!("published-{n}.jsonl"));
-            Publisher::start_as(prefix, &mesh.nodes[n].at(), file)
-        };
-        let publishers = ["a", "b", "c"].into_iter().enumerate().map(publisher).collect();
-        let subscriber = |n: usize| {
-            let file = mesh.path(&format!("heard-{n}.jsonl"));
-            Subscriber::start(&mesh.nodes[n].at(), file)
-        };
-        let subscribers = (0..NODES).map(subscriber).collect();
+        let (publishers, subscribers) = everywhere::start(&mesh);
         Self { mesh, publishers, subscribers, network }
     }
 
@@ -58,12 +50,6 @@ impl Parted {
         }
     }
 
-    fn published(&self) -> Published {
-        let mut all = Published::default();
-        self.publishers.iter().for_each(|publisher| all.extend(&publisher.published()));
-        all
-    }
-
     /// What so far was lost to a node, of the events of another.
     fn lacks(&self, node: usize, publisher: usize) -> u64 {
         let published = self.publishers[publisher].published();
@@ -72,7 +58,7 @@ impl Parted {
 
     /// Everything that was assured is heard everywhere, each once, and nothing was missed.
     fn converges(&self, what: &str) {
-        let published = self.published();
+        let published = everywhere::published(&self.publishers);
         for subscriber in &self.subscribers {
             until(&format!("everybody heard everything after {what}"), || {
                 Verdict::of(&published, &subscriber.history()).lost == 0

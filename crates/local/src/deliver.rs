@@ -8,6 +8,8 @@
 //! acknowledge holds its window and two messages, and nobody else (P8).
 
 pub(crate) mod caught_up;
+#[cfg(test)]
+mod fixture;
 mod freshness;
 mod hear;
 pub(crate) mod progress;

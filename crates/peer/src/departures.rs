@@ -47,11 +47,11 @@ pub(crate) async fn look(shared: &Shared) {
         let name = &departed.node;
         let cursors = shared.parts.journal.cursors();
         let trusted = is_trusted(shared, name, now);
-        match stage(departed.since, shared.parts.forget_after, trusted) {
-            Stage::Counts => {}
-            Stage::Named => cursors.presence(name.as_str(), Presence::Left),
-            Stage::Unnamed => cursors.forget(name.as_str()),
-            Stage::Dropped => {
+        match regard(departed.since, shared.parts.forget_after, trusted) {
+            Regard::Counts => {}
+            Regard::Named => cursors.presence(name.as_str(), Presence::Left),
+            Regard::Unnamed => cursors.forget(name.as_str()),
+            Regard::Dropped => {
                 shared.parts.journal.drop_departed(name);
                 cursors.forget(name.as_str());
             }
@@ -59,9 +59,9 @@ pub(crate) async fn look(shared: &Shared) {
     }
 }
 
-/// What a member is that left, the longer it is gone.
+/// How a member that left is regarded, the longer it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum Regard {
     /// It is waited for as before.
     Counts,
     /// Fences name it, and nobody waits for it.
@@ -72,16 +72,16 @@ enum Stage {
     Dropped,
 }
 
-fn stage(since: Duration, forget_after: Duration, trusted: bool) -> Stage {
+fn regard(since: Duration, forget_after: Duration, trusted: bool) -> Regard {
     let named = forget_after * NAMED_TIMES;
     if since > REMEMBERED.max(named) {
-        Stage::Dropped
+        Regard::Dropped
     } else if since > named {
-        Stage::Unnamed
+        Regard::Unnamed
     } else if trusted {
-        Stage::Counts
+        Regard::Counts
     } else {
-        Stage::Named
+        Regard::Named
     }
 }
 
@@ -129,25 +129,25 @@ mod tests {
 
     #[test]
     fn who_left_is_named_for_twice_what_it_takes_to_be_forgotten_and_known_for_30_days() {
-        assert_eq!(stage(SECOND, DAY, true), Stage::Counts);
-        assert_eq!(stage(SECOND, DAY, false), Stage::Named);
-        assert_eq!(stage(DAY * 2, DAY, false), Stage::Named);
-        assert_eq!(stage(DAY * 2 + SECOND, DAY, false), Stage::Unnamed);
-        assert_eq!(stage(DAY * 30, DAY, false), Stage::Unnamed);
-        assert_eq!(stage(DAY * 30 + SECOND, DAY, false), Stage::Dropped);
+        assert_eq!(regard(SECOND, DAY, true), Regard::Counts);
+        assert_eq!(regard(SECOND, DAY, false), Regard::Named);
+        assert_eq!(regard(DAY * 2, DAY, false), Regard::Named);
+        assert_eq!(regard(DAY * 2 + SECOND, DAY, false), Regard::Unnamed);
+        assert_eq!(regard(DAY * 30, DAY, false), Regard::Unnamed);
+        assert_eq!(regard(DAY * 30 + SECOND, DAY, false), Regard::Dropped);
         // Where it takes long to be forgotten, it is not dropped while it is named.
-        assert_eq!(stage(DAY * 31, DAY * 20, false), Stage::Named);
-        assert_eq!(stage(DAY * 40 + SECOND, DAY * 20, false), Stage::Dropped);
+        assert_eq!(regard(DAY * 31, DAY * 20, false), Regard::Named);
+        assert_eq!(regard(DAY * 40 + SECOND, DAY * 20, false), Regard::Dropped);
     }
 
     #[test]
     fn it_only_goes_on() {
         for forget_after in [60 * SECOND, DAY, DAY * 20] {
-            let stages = (0..2000).map(|hours| {
+            let regards = (0..2000).map(|hours| {
                 let since = Duration::from_secs(hours * 60 * 60);
-                stage(since, forget_after, since <= SECOND)
+                regard(since, forget_after, since <= SECOND)
             });
-            assert!(stages.is_sorted());
+            assert!(regards.is_sorted());
         }
     }
 

@@ -1,66 +1,16 @@
 //! P9: what newer events replace is applied once those are, and not when it is passed.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use evermesh_event::assurance::Presence;
-use evermesh_event::world::{Clock, Random};
-use evermesh_event::{
-    Block, BlockBuilder, Fill, Filter, JournalId, NodeName, Offset, StartId, validate,
-};
-use evermesh_identity::{Identity, Rules};
-use evermesh_journal::simulated::MemoryDisk;
-use evermesh_journal::{Echo, Intake, Limits, Missed, Options, Storage, Writer};
+use evermesh_event::world::Clock as _;
+use evermesh_event::{Block, BlockBuilder, Offset, StartId};
+use evermesh_journal::{Echo, Intake, Missed};
 use evermesh_proto::v1;
-use evermesh_telemetry::Spans;
 
+use super::super::fixture::{LEASE, Node, at, event, other};
 use super::super::{Deliver, freshness};
 use super::*;
-use crate::service::{Local, Parts};
-use crate::subscribe::Begin;
-use crate::subscriptions::SubscriptionView;
-
-const LEASE: Duration = Duration::from_secs(2);
-
-/// Seconds that pass only when a test says so.
-#[derive(Debug, Default)]
-struct Hand(AtomicU64);
-
-impl Clock for Hand {
-    fn wall(&self) -> SystemTime {
-        UNIX_EPOCH
-    }
-
-    fn boot(&self) -> Duration {
-        Duration::from_secs(self.0.load(Ordering::Relaxed))
-    }
-}
-
-impl Random for Hand {
-    fn fill(&self, bytes: &mut [u8]) {
-        bytes.fill(7);
-    }
-}
-
-fn other() -> Origin {
-    Origin { node: NodeName::new("web-2").unwrap(), journal: JournalId::new([2; 16]) }
-}
-
-fn at(counter: u64) -> Sequence {
-    if counter == 0 { Sequence::ZERO } else { Sequence::from_u64((1 << 40) + counter) }
-}
-
-fn event(id: &str) -> evermesh_event::ValidEvent {
-    let event = v1::Event {
-        id: id.into(),
-        site: "shop".into(),
-        r#type: "t".into(),
-        ..v1::Event::default()
-    };
-    validate(event, Fill { id: uuid::Uuid::nil(), now: UNIX_EPOCH }).unwrap()
-}
 
 /// Events of the other node, and what is left of them where only some stay.
 fn block(previous: u64, last: u64, stay: &[u64]) -> Block {
@@ -70,65 +20,13 @@ fn block(previous: u64, last: u64, stay: &[u64]) -> Block {
     whole.coalesce(at(previous), |entry| stay.contains(&entry.sequence.counter()))
 }
 
-/// A node with a member, web-2.
-struct Node {
-    local: Local,
-    clock: Arc<Hand>,
-    who: Identity,
-    _writer: Writer,
-}
-
 impl Node {
-    fn new() -> Self {
-        let node = NodeName::new("web-1").unwrap();
-        let clock = Arc::new(Hand::default());
-        let (journal, writer) = Journal::open(Options {
-            node: node.clone(),
-            storage: Arc::new(MemoryDisk::new()) as Arc<dyn Storage>,
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            random: Arc::new(Hand::default()),
-            limits: Limits::default(),
-        })
-        .unwrap();
-        journal.cursors().presence("web-2", Presence::Expected);
-        let local = Local::new(Parts {
-            journal,
-            rules: Arc::new(Rules::new(vec![], vec![], 0).unwrap()),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            random: Arc::new(Hand::default()),
-            spans: Spans::off(),
-            node,
-            lease: LEASE,
-        });
-        Self { local, clock, who: Identity::local(0, 0, None, None), _writer: writer }
-    }
-
-    fn journal(&self) -> &Journal {
-        &self.local.parts.journal
-    }
-
     /// It is so many seconds, and web-2 echoes a ping that was sent just now.
     fn echo(&self, second: u64, head: u64) {
-        self.clock.0.store(second, Ordering::Relaxed);
+        self.clock.set(second);
         let (pinged, head) = (self.clock.boot(), at(head));
         let echo = Echo { origin: other(), pinged, head, durable_head: head };
         self.journal().leases().echoed("web-2", echo, LEASE, pinged);
-    }
-
-    /// A stream that goes on after what is here.
-    fn stream(&self, after: Offset) -> Deliver<'_> {
-        let view = SubscriptionView {
-            identity: self.who.text().clone(),
-            sites: vec![],
-            delivered: after,
-            acknowledged: after,
-            unacknowledged: 0,
-            durable_name: String::new(),
-        };
-        let place = self.local.subscriptions.open(view, None).unwrap();
-        let filter = Filter::new(None, vec![], vec![]).unwrap();
-        let begin = Begin { after, missed: None, name: None };
-        Deliver::new(&self.local, &self.who, filter, 16, begin, place)
     }
 
     /// Whether every subscription here is said to have applied an event of web-2.
