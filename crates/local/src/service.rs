@@ -50,7 +50,8 @@ impl Local {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let (journal, epoch) = (&parts.journal, parts.journal.start().epoch.get());
-        if epoch > 1 && !journal.planted().is(Planted::ForgetFormerStart) {
+        // In memory mode nobody knows whether there was one before.
+        if (epoch > 1 || journal.is_memory()) && !journal.planted().is(Planted::ForgetFormerStart) {
             let until = parts.clock.boot() + parts.lease + margin(parts.lease);
             journal.applied().former(until);
         }

@@ -107,6 +107,7 @@ async fn run(
         let _ = answers.send(Ok(v1::PullResponse { message })).await;
         return Err(left(name));
     }
+    shared.members.former(&hello.frontier);
     let feeding = begin(shared, name, from, &hello)?;
     tracing::info!(peer = feeding.label, "feeds");
     let feed = Feed::new(shared, name, &feeding, &hello);

@@ -9,6 +9,7 @@ use evermesh_event::{NodeName, Planted, Sequence};
 use evermesh_journal::Journal;
 
 mod feeds;
+mod former;
 mod listed;
 mod unheard;
 
@@ -118,11 +119,6 @@ impl Members {
         let members = Self { table, journal, lease, began };
         members.reconcile(now);
         members
-    }
-
-    /// When this start began.
-    pub(crate) const fn began(&self) -> Duration {
-        self.began.0
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

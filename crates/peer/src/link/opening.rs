@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use evermesh_event::{JournalId, NodeName, Origin};
-use evermesh_journal::margin;
 use evermesh_proto::v1;
 use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
 use evermesh_proto::v1::pull_request::Message;
@@ -140,17 +139,14 @@ async fn meet(
     origin: &Origin,
     frontier: &[v1::OriginFrontier],
 ) -> Result<(), String> {
-    let (own, name, lease) = (&shared.parts.journal, &origin.node, shared.parts.lease);
+    let (own, name) = (&shared.parts.journal, &origin.node);
     if let Some(why) = starts::disowned(own, frontier) {
         own.renew(format!("{name} knows of this node that {why}"));
         return Err(format!("{name} knows that this node's journal was restored from a copy"));
     }
+    shared.members.former(frontier);
     let later = |error| format!("{name} is not pulled from for now: {error}");
     for met in starts::met(own, origin, frontier) {
-        if met.node == own.origin().node && met != *own.origin() {
-            // This node ran on another disk, or on none: nobody here knows who trusted it then.
-            own.applied().former(shared.members.began() + lease + margin(lease));
-        }
         own.meet(&met).await.map_err(later)?;
     }
     // Two that run under one name at the same time are both there: none of them is a former one.

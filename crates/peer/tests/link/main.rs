@@ -238,15 +238,22 @@ async fn p1_what_was_cut_after_it_had_been_replaced_is_led_over_and_not_missed()
 #[tokio::test(start_paused = true)]
 async fn p9_who_trusted_this_node_on_another_disk_is_waited_for() {
     let former = Origin { journal: JournalId::new([9; 16]), ..origin("web-1") };
-    for knows in [vec![former], Vec::new()] {
-        let known = !knows.is_empty();
+    for (knows, dials) in [(true, false), (true, true), (false, false), (false, true)] {
         let blocks = bytes(&[block("web-2", 0, &[1])]);
-        let peer = Peer::start(Script { blocks, knows, ..Script::default() });
-        peer.until(|peer| peer.stored().contains(&1)).await;
+        let knows_it = if knows { vec![former.clone()] } else { Vec::new() };
+        let peer =
+            Peer::start(Script { blocks, knows: knows_it, there: !dials, ..Script::default() });
+        if dials {
+            // It has heard of this one before this one hears it.
+            let mut fed = peer.pull_as("web-2", 7).await.unwrap();
+            assert!(fed.message().await.unwrap().is_some());
+        } else {
+            peer.until(|peer| peer.stored().contains(&1)).await;
+        }
         let through = Sequence::from_u64((1 << 40) + 1);
         let lagging = || peer.journal.applied().lagging(&origin("web-2"), through);
         let nobody_knows = vec![(String::new(), Sequence::ZERO)];
-        assert_eq!(lagging(), if known { nobody_knows } else { Vec::new() });
+        assert_eq!(lagging(), if knows { nobody_knows } else { Vec::new() }, "{knows} {dials}");
         peer.until(|_| lagging().is_empty()).await;
     }
 }

@@ -55,6 +55,13 @@ impl Default for Script {
 }
 
 impl Script {
+    fn known(&self) -> impl Iterator<Item = v1::OriginFrontier> {
+        self.knows.iter().map(|origin| v1::OriginFrontier {
+            origin: Some(origin.to_proto()),
+            ..Default::default()
+        })
+    }
+
     fn welcome(&self) -> v1::Welcome {
         let journal = Bytes::from(vec![self.journal; 16]);
         let origin = v1::Origin { node: self.welcome.clone(), journal: journal.clone() };
@@ -62,16 +69,12 @@ impl Script {
         let seen = v1::StartSeen { epoch: 1, start: start.clone(), durable_head: 0 };
         let own =
             v1::OriginFrontier { origin: Some(origin), starts: vec![seen], ..Default::default() };
-        let known = self.knows.iter().map(|origin| v1::OriginFrontier {
-            origin: Some(origin.to_proto()),
-            ..Default::default()
-        });
         v1::Welcome {
             node: self.welcome.clone(),
             journal,
             start,
             version: 1,
-            frontier: known.chain([own]).collect(),
+            frontier: self.known().chain([own]).collect(),
             members: self.members.clone(),
         }
     }
@@ -365,6 +368,7 @@ impl Peer {
             start: vec![journal; 16].into(),
             version: 1,
             credit_bytes: 1 << 20,
+            frontier: self.script.lock().unwrap().known().collect(),
             ..Default::default()
         };
         let (say, said) = mpsc::channel(4);
