@@ -1,5 +1,6 @@
 //! Who takes part: nodes, and beside each its applications, drawn from the seed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use evermesh_event::Planted;
@@ -14,6 +15,11 @@ pub(crate) const SITES: [&str; 2] = ["shop", "blog"];
 /// than the margin of leases allows.
 const FAST_MAX: u64 = 20_000;
 
+/// In one run of so many there are nodes without a disk.
+const IN_MEMORY_ONE_RUN_IN: u64 = 4;
+/// Sets what is drawn of them apart from everything else of a seed.
+const IN_MEMORY_APART: u64 = 0x00FE_E717;
+
 /// The applications beside one node.
 pub(crate) struct Applications {
     pub(crate) publishers: Vec<Publisher>,
@@ -27,6 +33,18 @@ pub(crate) fn name(node: usize) -> String {
 /// How many nodes: mostly three.
 pub(crate) fn nodes(random: &Seeded) -> usize {
     random.one_of(&[3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 7]).unwrap()
+}
+
+/// Which nodes keep no disk: one or two, or none. A run without them is what it was before there
+/// were any; planted faults are looked for on disks.
+pub(crate) fn in_memory(seed: u64, nodes: usize, planted: Planted) -> BTreeSet<usize> {
+    let random = Seeded::new(seed ^ IN_MEMORY_APART);
+    let always = std::env::var_os("EVERMESH_SIM_MEMORY").is_some();
+    let drawn = random.once_in(IN_MEMORY_ONE_RUN_IN) || always;
+    if planted != Planted::Nothing || !drawn {
+        return BTreeSet::new();
+    }
+    (0..1 + random.below(2)).map(|_| random.place(nodes)).collect()
 }
 
 /// Small, so that segments roll and readers fall behind memory within a run. In one run of three so
@@ -89,6 +107,7 @@ fn publisher(random: &Seeded, node: usize, number: u64, until: Duration) -> Publ
         pause: random.one_of(&[60, 150, 400]).unwrap(),
         until,
         crowds: false,
+        in_memory: false,
         random: random.branch(),
     }
 }

@@ -4,7 +4,8 @@
 //! was recorded (P1 to P5, P9, P11). `docs/simulation.md` says more.
 //!
 //! `EVERMESH_SIM_SEEDS` says how many seeds, `EVERMESH_SIM_SEED` runs one and writes down what
-//! happened; with `EVERMESH_SIM_LOG=evermesh=debug` it says what the nodes log. A seed decides
+//! happened; with `EVERMESH_SIM_MEMORY` there are nodes without a disk in each run; with
+//! `EVERMESH_SIM_LOG=evermesh=debug` it says what the nodes log. A seed decides
 //! everything.
 
 #![allow(

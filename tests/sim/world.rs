@@ -13,7 +13,9 @@ use evermesh_journal::simulated::{Flipped, MemoryDisk};
 use evermesh_peer::PeerStatus;
 use evermesh_testkit::app::last_word::{LAST_WORD, last_word};
 use evermesh_testkit::app::{OriginText as _, Stage};
-use evermesh_testkit::checker::{End, Exchange, Findings, Line, What, judge, to_json_lines};
+use evermesh_testkit::checker::{
+    End, Exchange, Findings, Line, Number, Sure, What, judge, to_json_lines,
+};
 use evermesh_testkit::net::{Hosts, PORT};
 use evermesh_testkit::node::{SimNode, Strings};
 use evermesh_testkit::standstill::Standstill;
@@ -61,7 +63,9 @@ impl Outcome {
 
 /// A node, as the simulation holds it.
 struct Node {
+    /// Nothing is ever on it if the node keeps everything in memory.
     disk: MemoryDisk,
+    in_memory: bool,
     clock: SimClock,
     strings: Strings,
     up: bool,
@@ -102,6 +106,8 @@ struct Run<'a> {
     /// Where each subscriber is, and which sites it wants.
     wants: BTreeMap<u32, (String, Vec<String>)>,
     members: Members,
+    /// The nodes that keep no disk.
+    in_memory: BTreeSet<usize>,
     planted: Planted,
     /// Whom the mesh is to forget.
     forget: BTreeSet<String>,
@@ -114,6 +120,7 @@ struct Run<'a> {
 async fn play_applications(
     applications: cast::Applications,
     node: usize,
+    least: Sure,
     stage: Stage,
     beside: Standstill,
 ) -> turmoil::Result {
@@ -123,7 +130,7 @@ async fn play_applications(
     for subscriber in applications.subscribers {
         tokio::spawn(subscriber.run(stage.clone(), beside.clone()));
     }
-    tokio::spawn(last_word(name(node), SITES.to_vec(), stage, beside));
+    tokio::spawn(last_word(name(node), least, SITES.to_vec(), stage, beside));
     std::future::pending().await
 }
 
@@ -154,6 +161,7 @@ pub(crate) fn run(seed: u64, planted: Planted, storm: Option<Kind>) -> Outcome {
         streams: BTreeMap::new(),
         wants: BTreeMap::new(),
         members: members::draw(seed, nodes, HEALED),
+        in_memory: cast::in_memory(seed, nodes, planted),
         planted,
         forget: BTreeSet::new(),
         departed: BTreeMap::new(),
@@ -179,12 +187,13 @@ impl Run<'_> {
 
     fn node(&mut self, random: &Seeded, node: usize, peers: Vec<String>) {
         let (disk, clock) = (MemoryDisk::new(), cast::clock(random));
+        let in_memory = self.in_memory.contains(&node);
         let strings = Strings::default();
         let software = SimNode {
             host: name(node),
             peers,
             hosts: self.hosts.clone(),
-            disk: disk.clone(),
+            disk: Some(disk.clone()).filter(|_| !in_memory),
             clock: clock.clone(),
             random: Arc::new(random.branch()),
             limits: self.limits.clone(),
@@ -195,6 +204,7 @@ impl Run<'_> {
         self.sim.host(name(node), move || software.clone().run());
         self.nodes.push(Node {
             disk,
+            in_memory,
             clock,
             strings,
             up: true,
@@ -211,8 +221,13 @@ impl Run<'_> {
     fn applications(&mut self, random: &Seeded, node: usize, nodes: usize) {
         let machine = Standstill::default();
         let passing = &self.members.passing;
-        let applications = cast::applications(random, node, nodes, HEALED, passing, self.crowded);
-        let run = play_applications(applications, node, self.stage.clone(), machine.clone());
+        let mut applications =
+            cast::applications(random, node, nodes, HEALED, passing, self.crowded);
+        let in_memory = self.in_memory.contains(&node);
+        applications.publishers.iter_mut().for_each(|publisher| publisher.in_memory = in_memory);
+        let least = if in_memory { Sure::Accepted } else { Sure::Stored };
+        let (stage, beside) = (self.stage.clone(), machine.clone());
+        let run = play_applications(applications, node, least, stage, beside);
         let host = host(Machine::Applications(node));
         if passing.contains(&node) {
             // Only a host can be ended. Its applications begin once.
@@ -294,6 +309,7 @@ impl Run<'_> {
 
     /// It ended in order.
     fn ended(&mut self, node: usize) {
+        self.last_of_memory(node);
         let begins = self.nodes[node].begins;
         self.down(node, End::Goodbye);
         if begins {
@@ -334,6 +350,9 @@ impl Run<'_> {
             held.disk.crash(self.random.as_ref());
         } else {
             held.disk.kill();
+        }
+        if held.in_memory {
+            self.bear_witness(node, Exchange::Unkept);
         }
     }
 
@@ -377,10 +396,12 @@ impl Run<'_> {
             Fault::Repair(node) => self.repair(node),
             Fault::Fill(node) => self.nodes[node].disk.set_free_bytes(0),
             Fault::Clear(node) => self.nodes[node].disk.set_free_bytes(1 << 40),
+            Fault::Slow(node, _) if self.nodes[node].in_memory => {}
             Fault::Slow(node, millis) => self.nodes[node].strings.slow_disk(millis),
             Fault::Jump(node, ahead) => self.nodes[node].clock.jump(ahead),
             Fault::Save(node) => self.nodes[node].saved = Some(self.nodes[node].disk.copy()),
             Fault::Spare(node) => self.nodes[node].saved = Some(MemoryDisk::new()),
+            Fault::Exchange(node, _) | Fault::Flip(node, _) if self.nodes[node].in_memory => {}
             Fault::Exchange(node, new) => self.exchange(node, |run| run.new_disk(node, new)),
             Fault::Flip(node, times) => self.exchange(node, |run| run.flip(node, times)),
             Fault::Join(node) => self.join(node),

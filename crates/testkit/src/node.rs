@@ -10,7 +10,7 @@ use evermesh_event::{NodeName, Planted};
 use evermesh_gate::{Counters, Drain, DrainHandle, Gate, Limits, Routes, Service};
 use evermesh_identity::Rules;
 use evermesh_journal::simulated::MemoryDisk;
-use evermesh_journal::{Journal, Options};
+use evermesh_journal::{Journal, Memory, Options, Storage};
 use evermesh_local::Local;
 use evermesh_peer::Peers;
 use evermesh_telemetry::Spans;
@@ -48,8 +48,8 @@ pub struct SimNode {
     pub peers: Vec<String>,
     /// Under which name the node of each host runs.
     pub hosts: Hosts,
-    /// Its disk, which survives it.
-    pub disk: MemoryDisk,
+    /// Its disk, which survives it; `None`: it keeps everything in memory.
+    pub disk: Option<MemoryDisk>,
     /// Its clocks.
     pub clock: SimClock,
     /// Where its ids come from.
@@ -229,7 +229,7 @@ impl SimNode {
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let options = Options {
             node: node.clone(),
-            storage: Arc::new(self.disk.clone()),
+            storage: self.storage(),
             clock: Arc::clone(&clock),
             random: Arc::clone(&self.random),
             limits: self.limits.clone(),
@@ -294,6 +294,13 @@ impl SimNode {
         Ok(())
     }
 
+    fn storage(&self) -> Arc<dyn Storage> {
+        match &self.disk {
+            Some(disk) => Arc::new(disk.clone()),
+            None => Arc::new(Memory::new()),
+        }
+    }
+
     /// Where the others are, of those that its operator still knows of.
     fn addresses(&self) -> Vec<String> {
         let peers = self.peers.iter().filter(|peer| !self.hosts.is_gone(peer));
@@ -345,6 +352,7 @@ impl SimNode {
             epoch: journal.start().epoch.get(),
             lease: u64::try_from(LEASE.as_millis()).unwrap_or_default(),
             forgets_ids: self.limits.max_bytes < SMALL_BYTES,
+            in_memory: self.disk.is_none(),
         });
     }
 
@@ -385,6 +393,10 @@ impl SimNode {
     async fn last_held(&self, journal: &Journal, peers: &Peers) {
         let held = tokio::time::timeout(HELD_WITHIN, peers.held_by_all()).await;
         let held = held.unwrap_or_else(|_| peers.held());
+        if journal.is_memory() {
+            // It is its last word only if it comes to that; who holds it then knows.
+            return;
+        }
         self.recorder.say(What::Leaving {
             node: self.host.clone(),
             number: Number {

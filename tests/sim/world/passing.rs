@@ -18,6 +18,22 @@ impl Run<'_> {
         }
     }
 
+    /// A node that keeps no disk ended in order: under its origin nothing is numbered any more, and
+    /// who heard its last word knows that.
+    pub(super) fn last_of_memory(&self, node: usize) {
+        let held = &self.nodes[node];
+        let Some(journal) = held.strings.journal().filter(|_| held.in_memory) else { return };
+        let (origin, head) = (journal.origin(), journal.own_head());
+        let heard = |other: &Node| {
+            let listed = other.strings.journal().and_then(|other| other.member(&origin.node));
+            listed.is_some_and(|listed| listed.ended.contains(&(origin.journal, head)))
+        };
+        let others = self.nodes.iter().enumerate().filter(|(at, _)| *at != node);
+        let lack = others.filter(|(_, other)| !heard(other)).map(|(at, _)| name(at)).collect();
+        let number = Number { origin: origin.text(), sequence: head.as_u64() };
+        self.say(What::Leaving { node: name(node), number, lack });
+    }
+
     /// A node that is down has another disk, or another name.
     pub(super) fn exchange(
         &mut self,
@@ -42,8 +58,15 @@ impl Run<'_> {
         let open = |disk, at: usize| evidence::open(disk, &hosts.name_of(&name(at)), &limits);
         let others = 0..self.nodes.len();
         let others = others.filter(|other| *other != node && !self.nodes[*other].gone);
-        let others =
-            others.filter_map(|at| Some((name(at), open(self.nodes[at].disk.durable_copy(), at)?)));
+        let knows = |at: usize| {
+            let other = &self.nodes[at];
+            // What is in memory stands for as long as its node is up, and for no longer.
+            if other.in_memory {
+                return other.strings.journal();
+            }
+            open(other.disk.durable_copy(), at)
+        };
+        let others = others.filter_map(|at| Some((name(at), knows(at)?)));
         let others: Vec<_> = others.collect();
         let held = &self.nodes[node];
         let is = if held.gone { None } else { open(held.disk.copy(), node) };
@@ -75,6 +98,7 @@ impl Run<'_> {
 
     /// It left the mesh, and its applications with it.
     pub(super) fn left(&mut self, node: usize) {
+        self.last_of_memory(node);
         self.down(node, End::Goodbye);
         self.gone(node);
         self.departed.insert(self.hosts.name_of(&name(node)), self.sim.elapsed() + KNOWN_WITHIN);

@@ -27,7 +27,7 @@ pub(crate) struct Feeding {
 /// The other one of two that bear one name. There is place for one.
 #[derive(Debug)]
 pub(super) struct Twin {
-    feeding: Feeding,
+    pub(super) feeding: Feeding,
     last_ping: Duration,
 }
 

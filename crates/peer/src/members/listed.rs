@@ -58,7 +58,14 @@ impl Members {
             let mut table = self.table();
             if listed.left {
                 table.left.entry(name.clone()).or_insert(now);
-                let feed = table.heard.get_mut(name).and_then(|heard| heard.feed.take());
+                let heard = table.heard.get_mut(name);
+                let feed = heard.and_then(|heard| {
+                    if let Some(twin) = &heard.twin {
+                        // If it is what comes back, it does so under the name alone.
+                        twin.feeding.stop.cancel();
+                    }
+                    heard.feed.take()
+                });
                 drop(table);
                 if let Some(feed) = feed {
                     feed.stop.cancel();

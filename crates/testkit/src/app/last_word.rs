@@ -8,7 +8,7 @@ use evermesh_proto::v1;
 
 use super::publisher::{number, sure};
 use super::{AGAIN, CALL_DEADLINE, Node, Stage, event, recorded};
-use crate::checker::{Taken, What};
+use crate::checker::{Sure, Taken, What};
 use crate::node::LEASE;
 use crate::standstill::Standstill;
 use crate::world::elapsed;
@@ -20,8 +20,15 @@ pub const LAST_WORD: &str = "last-word-";
 /// go every 20 s and are waited for 10 s.
 const NOTICED_WITHIN: Duration = Duration::from_secs(35);
 
-/// Publishes at one node once the run is to be closed, and fences once it is quiet.
-pub async fn last_word(host: String, sites: Vec<&'static str>, stage: Stage, machine: Standstill) {
+/// Publishes at one node once the run is to be closed, and fences once it is quiet. `least`: what
+/// its node can assure.
+pub async fn last_word(
+    host: String,
+    least: Sure,
+    sites: Vec<&'static str>,
+    stage: Stage,
+    machine: Standstill,
+) {
     let _unfenced = stage.count(|phases| &phases.unfenced);
     stage.until(|phases| phases.healed.load(Ordering::Relaxed)).await;
     let healed = elapsed();
@@ -30,9 +37,10 @@ pub async fn last_word(host: String, sites: Vec<&'static str>, stage: Stage, mac
     let id = |site: &&str| event(format!("{LAST_WORD}{host}-{site}"), site, "");
     let events: Vec<_> = sites.iter().map(id).collect();
     let record = events.iter().map(recorded).collect();
-    stage.recorder().say(What::Publishing { node: host.clone(), events: record, must: true });
+    let must = least >= Sure::Stored;
+    stage.recorder().say(What::Publishing { node: host.clone(), events: record, must });
     let tokens = loop {
-        if let Some(tokens) = publish(&mut node, &events, &stage).await {
+        if let Some(tokens) = publish(&mut node, &events, least, &stage).await {
             break tokens;
         }
         node.trouble();
@@ -55,14 +63,16 @@ pub async fn last_word(host: String, sites: Vec<&'static str>, stage: Stage, mac
 async fn publish(
     node: &mut Node,
     events: &[v1::Event],
+    least: Sure,
     stage: &Stage,
 ) -> Option<Vec<v1::FenceToken>> {
     let mut client = node.client().await?;
-    let (events, until) = (events.to_vec(), v1::Assurance::Stored.into());
+    let until = if least >= Sure::Stored { v1::Assurance::Stored } else { v1::Assurance::Accepted };
+    let (events, until) = (events.to_vec(), until.into());
     let request = v1::PublishRequest { events, until, ..Default::default() };
     let answer = tokio::time::timeout(CALL_DEADLINE, client.publish(request)).await;
     let answer = answer.ok()?.ok()?.into_inner();
-    let assured = sure(answer.assured()).filter(|sure| *sure >= crate::checker::Sure::Stored)?;
+    let assured = sure(answer.assured()).filter(|sure| *sure >= least)?;
     let of = |result: v1::PublishResult| match result.outcome {
         Some(v1::publish_result::Outcome::Taken(taken)) => Some((taken.id, taken.fence_token?)),
         _ => None,

@@ -1,5 +1,6 @@
 //! Publishers: one call for each batch, or a stream of them. Each tries until it is stored, under
-//! the same ids or counters, and asks a fence now and then.
+//! the same ids or counters, and asks a fence now and then. Where nothing is stored it asks for
+//! less, and once the mesh is healed for no more than to be accepted.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,6 +30,21 @@ const LARGE_BYTES: usize = 4096;
 /// Batches of a stream that wait for their assurance.
 const IN_FLIGHT_MAX: usize = 3;
 
+/// What calls ask for.
+const ON_DISK: [v1::Assurance; 5] = [
+    v1::Assurance::Accepted,
+    v1::Assurance::Stored,
+    v1::Assurance::Stored,
+    v1::Assurance::Replicated,
+    v1::Assurance::Applied,
+];
+/// What streams ask for.
+const STREAMED: [v1::Assurance; 3] =
+    [v1::Assurance::Stored, v1::Assurance::Replicated, v1::Assurance::Applied];
+/// What both ask for of a node that stores nothing: it refuses the others.
+const IN_MEMORY: [v1::Assurance; 3] =
+    [v1::Assurance::Accepted, v1::Assurance::Applied, v1::Assurance::Applied];
+
 /// What a publisher does.
 #[derive(Debug)]
 pub struct Publisher {
@@ -46,6 +62,8 @@ pub struct Publisher {
     pub until: Duration,
     /// Large events, of which each replaces former ones; and half of them need not be stored.
     pub crowds: bool,
+    /// Its node keeps no disk.
+    pub in_memory: bool,
     /// What it draws from.
     pub random: Seeded,
 }
@@ -98,24 +116,22 @@ impl Publisher {
     }
 
     async fn call(&self, stage: &Stage, node: &mut Node) {
-        let levels = [
-            v1::Assurance::Accepted,
-            v1::Assurance::Stored,
-            v1::Assurance::Stored,
-            v1::Assurance::Replicated,
-            v1::Assurance::Applied,
-        ];
+        let levels: &[_] = if self.in_memory { &IN_MEMORY } else { &ON_DISK };
         let mut round = 0;
         while elapsed() < self.until {
             round += 1;
             let events = self.batch(round);
             let hasty = self.crowds && self.random.once_in(2);
-            let drawn = if hasty { None } else { self.random.one_of(&levels) };
+            let drawn = if hasty { None } else { self.random.one_of(levels) };
             let until = drawn.unwrap_or(v1::Assurance::Accepted);
             let must = until >= v1::Assurance::Stored;
-            self.hand_in(stage, &events, must);
+            self.hand_in(stage, &events, must && !self.in_memory);
             let mut token = None;
             while !self.try_call(stage, node, &events, until, &mut token).await && must {
+                if self.in_memory && stage.healed() {
+                    // Nobody says how soon streams that were cut are noticed.
+                    break;
+                }
                 tokio::time::sleep(AGAIN).await;
             }
             if let Some(token) = token.filter(|_| self.random.once_in(3)) {
@@ -167,13 +183,14 @@ impl Publisher {
     }
 
     async fn stream(&self, stage: &Stage, node: &mut Node) {
-        let levels = [v1::Assurance::Stored, v1::Assurance::Replicated, v1::Assurance::Applied];
+        let least = if self.in_memory { v1::Assurance::Accepted } else { v1::Assurance::Stored };
+        let levels: &[_] = if self.in_memory { &IN_MEMORY } else { &STREAMED };
         let mut pending = VecDeque::<Batch>::new();
         let (mut counter, mut round) = (0, 0);
         while elapsed() < self.until || !pending.is_empty() {
-            let until = self.random.one_of(&levels).unwrap_or(v1::Assurance::Stored);
+            let until = self.random.one_of(levels).unwrap_or(least);
             // Nobody waits for ever for a mesh that is not whole.
-            let until = if stage.healed() { v1::Assurance::Stored } else { until };
+            let until = if stage.healed() { least } else { until };
             let stay = Duration::from_millis(500 + self.random.below(3000));
             let place = (&mut counter, &mut round);
             let open = self.one_stream(stage, node, until, &mut pending, place);
@@ -206,7 +223,7 @@ impl Publisher {
             if pending.len() < IN_FLIGHT_MAX && elapsed() < self.until {
                 *round += 1;
                 let events = self.batch(*round);
-                self.hand_in(stage, &events, true);
+                self.hand_in(stage, &events, !self.in_memory);
                 *counter += u64::try_from(events.len()).unwrap_or_default();
                 pending.push_back(Batch { events, last_counter: *counter });
                 say.send(pending.back()?.request()).await.ok()?;

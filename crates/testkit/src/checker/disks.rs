@@ -24,6 +24,15 @@ struct Began {
     epoch: u32,
 }
 
+/// The last word of a node under an origin.
+#[derive(Clone, Debug)]
+pub(super) struct Last {
+    pub(super) at: u64,
+    pub(super) number: Number,
+    /// Who does not know it.
+    pub(super) lack: Vec<String>,
+}
+
 /// All of them, by host.
 #[derive(Debug, Default)]
 pub(super) struct Disks {
@@ -36,9 +45,11 @@ pub(super) struct Disks {
     /// When each host was gone for good.
     gone: BTreeMap<String, u64>,
     /// What nodes that left in order numbered last.
-    last: Vec<Number>,
-    /// Origins that ended for good, said or not.
-    ended: BTreeSet<String>,
+    last: Vec<Last>,
+    /// Origins that ended for good, said or not, and when.
+    ended: BTreeMap<String, u64>,
+    /// Hosts whose nodes keep no disk.
+    in_memory: BTreeSet<String>,
     healed: u64,
 }
 
@@ -50,20 +61,33 @@ impl Disks {
         let mut disks = Self::default();
         for line in lines {
             match &line.what {
-                What::Started { node, called, journal, start, epoch, .. } => {
+                What::Started { node, called, journal, start, epoch, in_memory, .. } => {
+                    if *in_memory {
+                        disks.in_memory.insert(node.clone());
+                    }
                     let name = called.as_ref().unwrap_or(node);
                     disks.hosts.insert(name.clone(), node.clone());
                     let (origin, start) = (format!("{name}/{journal}"), start.clone());
                     disks.began.push(Began { at: line.at, start, origin, epoch: *epoch });
                 }
                 What::Exchanged { node, by, origins } => {
+                    if *by == Exchange::Unkept {
+                        // Its journal went with it.
+                        let of = |began: &&Began| disks.host_of(&began.origin) == node;
+                        let began = disks.began.iter().rfind(of);
+                        let origin = began.map(|began| began.origin.clone());
+                        disks.ended.extend(origin.map(|origin| (origin, line.at)));
+                    }
                     let change = Change { at: line.at, by: *by, origins: origins.clone() };
                     disks.changes.entry(node.clone()).or_default().push(change);
                 }
                 What::Forgotten { name } => disks.forgotten.push((line.at, name.clone())),
                 What::Gone { node } => drop(disks.gone.insert(node.clone(), line.at)),
-                What::Leaving { number, .. } => disks.last.push(number.clone()),
-                What::Leaves { origin } => drop(disks.ended.insert(origin.clone())),
+                What::Leaving { number, lack, .. } => {
+                    let (number, lack) = (number.clone(), lack.clone());
+                    disks.last.push(Last { at: line.at, number, lack });
+                }
+                What::Leaves { origin } => drop(disks.ended.insert(origin.clone(), line.at)),
                 What::Healed => disks.healed = line.at,
                 _ => {}
             }
@@ -118,15 +142,32 @@ impl Disks {
         self.forgotten.iter().any(|(at, _)| *at <= until)
     }
 
-    /// Under this origin nothing is numbered any more.
-    pub(super) fn has_ended(&self, origin: &str) -> bool {
-        self.ended.contains(origin)
+    /// Under this origin nothing is numbered from a time on.
+    pub(super) fn has_ended(&self, origin: &str, at: u64) -> bool {
+        self.ended.get(origin).is_some_and(|ended| *ended <= at)
     }
 
-    /// What a node that left in order numbered last under an origin.
-    pub(super) fn last_of(&self, origin: &str) -> Option<u64> {
-        let last = self.last.iter().rfind(|last| last.origin == origin);
-        last.map(|last| last.sequence)
+    /// The same of some origin of a host without a disk. Who hears of a former start from others
+    /// only after the present one tells that something of this name may be lost, under either.
+    pub(super) fn has_former(&self, host: &str, at: u64) -> bool {
+        let former =
+            |(origin, ended): (&String, &u64)| *ended <= at && self.host_of(origin) == host;
+        self.is_memory(host) && self.ended.iter().any(former)
+    }
+
+    /// What a host's node had in memory at a time it has for the rest of the run.
+    pub(super) fn stays_in_memory(&self, host: &str, at: u64) -> bool {
+        self.is_memory(host) && !self.changed(host, at, u64::MAX, &[Exchange::Unkept])
+    }
+
+    /// A host's node keeps no disk.
+    pub(super) fn is_memory(&self, host: &str) -> bool {
+        self.in_memory.contains(host)
+    }
+
+    /// What a node that left in order, or that keeps no disk and ended so, numbered last.
+    pub(super) fn last_of(&self, origin: &str) -> Option<&Last> {
+        self.last.iter().rfind(|last| last.number.origin == origin)
     }
 
     /// An event went with a disk, nobody else had it, and all that was over at a time.
@@ -141,7 +182,7 @@ impl Disks {
     pub(super) fn is_contested(&self, number: &Number, at: u64) -> bool {
         self.changes(self.host_of(&number.origin)).iter().any(|change| {
             change.at <= at
-                && change.by != Exchange::Renamed
+                && ![Exchange::Renamed, Exchange::Unkept].contains(&change.by)
                 && change.origins.get(&number.origin).is_some_and(|of| of.through < number.sequence)
         })
     }
@@ -155,8 +196,13 @@ impl Disks {
         if Self::is_there(change, number, began) {
             return false;
         }
-        let forgot =
-            [Exchange::Restored, Exchange::Emptied, Exchange::FlippedState, Exchange::Gone];
+        let forgot = [
+            Exchange::Restored,
+            Exchange::Emptied,
+            Exchange::FlippedState,
+            Exchange::Gone,
+            Exchange::Unkept,
+        ];
         let knows = |witness: &String| !self.changed(witness, change.at, u64::MAX, &forgot);
         let remains = change.origins.get(&number.origin);
         !remains.is_some_and(|remains| remains.witnesses.iter().any(knows))

@@ -11,8 +11,13 @@ use super::nodes::Nodes;
 use super::{Findings, Verdict};
 
 /// What a disk may not know any more where somebody was.
-pub(super) const LOSES_PLACES: [Exchange; 4] =
-    [Exchange::Restored, Exchange::Emptied, Exchange::Flipped, Exchange::FlippedState];
+pub(super) const LOSES_PLACES: [Exchange; 5] = [
+    Exchange::Restored,
+    Exchange::Emptied,
+    Exchange::Flipped,
+    Exchange::FlippedState,
+    Exchange::Unkept,
+];
 
 /// Judges one subscriber.
 pub(super) fn judge(listener: &Listener, nodes: &Nodes, disks: &Disks, found: &mut Findings) {

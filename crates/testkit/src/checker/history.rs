@@ -141,6 +141,8 @@ pub enum Exchange {
     Renamed,
     /// Its node never comes back.
     Gone,
+    /// There is none: its node keeps everything in memory, and its start ended.
+    Unkept,
 }
 
 /// What a disk that was exchanged leaves of an origin.
@@ -309,6 +311,9 @@ pub enum What {
         /// does not know them.
         #[serde(default)]
         forgets_ids: bool,
+        /// It keeps no disk.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        in_memory: bool,
     },
     /// A node's start ended.
     Stopped {
@@ -317,13 +322,14 @@ pub enum What {
         /// How.
         how: End,
     },
-    /// A node leaves the mesh for good.
+    /// A node leaves the mesh for good; or it keeps no disk, and ends in order.
     Leaving {
         /// Which.
         node: String,
         /// What it numbered last.
         number: Number,
-        /// Who does not have everything of it.
+        /// Who does not have everything of it; of one without a disk, who has not heard that this
+        /// is its last word.
         lack: Vec<String>,
     },
     /// That a node leaves is on its disk: under this origin nothing is numbered in another start.

@@ -17,7 +17,8 @@ pub(super) struct Entry {
     pub(super) begun: u64,
     /// Its publisher tries until it is stored.
     must: bool,
-    /// It was assured STORED or more, under this number if anybody knows it.
+    /// It was assured STORED or more, under this number if anybody knows it; or accepted in memory
+    /// by a start that never ended: nothing can have been lost of that either.
     pub(super) assured: bool,
     /// When that was said first.
     pub(super) assured_at: u64,
@@ -47,8 +48,10 @@ impl Ledger {
                     let flips = [Exchange::Flipped, Exchange::FlippedState];
                     let forgot = nodes.forgot_before(node, line.at)
                         || disks.changed(node, 0, line.at, &flips);
+                    stores_nothing(node, *assured, (members, line.at), disks, found);
+                    let binds = *assured >= Sure::Stored || disks.stays_in_memory(node, line.at);
                     for taken in taken {
-                        ledger.answered(taken, *assured, line.at, (forgot, disks), found);
+                        ledger.answered(taken, binds, line.at, (forgot, disks), found);
                         let Some(entry) = ledger.by_id.get_mut(&taken.id) else { continue };
                         if entry.assured_at == line.at {
                             entry.at_most.clone_from(newest);
@@ -88,7 +91,7 @@ impl Ledger {
     fn answered(
         &mut self,
         taken: &Taken,
-        assured: Sure,
+        binds: bool,
         at: u64,
         (forgot, disks): (bool, &Disks),
         found: &mut Findings,
@@ -100,7 +103,7 @@ impl Ledger {
             found.fault(Verdict::Phantom, format!("{} was taken and never handed in", taken.id));
             return;
         };
-        if assured < Sure::Stored {
+        if !binds {
             return;
         }
         if !std::mem::replace(&mut entry.assured, true) {
@@ -237,6 +240,25 @@ impl Entry {
 /// The node of an origin.
 pub(super) fn node_of(origin: &str) -> &str {
     origin.split_once('/').map_or(origin, |(node, _)| node)
+}
+
+/// Nothing is stored where there is no disk, and nobody is named as if it were.
+fn stores_nothing(
+    node: &str,
+    assured: Sure,
+    (members, at): (&[Member], u64),
+    disks: &Disks,
+    found: &mut Findings,
+) {
+    if disks.is_memory(node) && [Sure::Stored, Sure::Replicated].contains(&assured) {
+        let text = format!("{node} keeps no disk, and said {assured:?} at {at}");
+        found.fault(Verdict::Overstated, text);
+    }
+    let stored = members.iter().filter(|member| member.standing == "stored");
+    for member in stored.filter(|member| disks.is_memory(disks.host_of(&member.node))) {
+        let text = format!("{} keeps no disk, and was named as stored at {at}", member.node);
+        found.fault(Verdict::Overstated, text);
+    }
 }
 
 /// Who was named as having it on its disk must have it there.

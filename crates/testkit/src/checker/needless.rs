@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::disks::Disks;
+use super::disks::{Disks, Last};
 use super::duplicated::{LOSES_PLACES, stored_name};
 use super::history::{Begin, Exchange, Line, Number, What};
 use super::listener::{Listener, Told};
@@ -12,6 +12,10 @@ use super::{Findings, Verdict};
 
 /// How often an event is rejected before it is a dead letter.
 const ATTEMPTS: usize = 5;
+
+/// What a disk is another by than its node wrote.
+const OTHER_DISK: [Exchange; 4] =
+    [Exchange::Restored, Exchange::Emptied, Exchange::Flipped, Exchange::FlippedState];
 
 /// Judges one subscriber.
 pub(super) fn judge(
@@ -67,20 +71,9 @@ fn needless(
         ("forgotten", _) if told.scope.origin.is_none() => {
             (!disks.was_anybody_forgotten(told.at)).then(|| "nobody was forgotten".to_owned())
         }
-        ("forgotten", _) => {
-            let origin = told.scope.origin.as_deref().unwrap_or_default();
-            let lost = disks.changed(disks.host_of(origin), 0, told.at, &LOSES_PLACES);
-            let last = disks.last_of(origin);
-            let reached = last.and_then(|last| reached(told, lines, &stream.node, last));
-            match reached {
-                _ if lost || disks.was_forgotten(origin, told.at) => None,
-                Some(through) => Some(format!("its last word is here: {through}")),
-                None => (last.is_none() && !disks.has_ended(origin))
-                    .then(|| format!("{origin} was never anywhere else")),
-            }
-        }
+        ("forgotten", _) => forgotten(told, &stream.node, (nodes, disks), lines),
         ("rolled_back", _) => {
-            let lost = disks.changed(&stream.node, 0, told.at, &LOSES_PLACES);
+            let lost = disks.changed(&stream.node, 0, told.at, &OTHER_DISK);
             (!lost).then(|| "its disk was never another".to_owned())
         }
         ("damaged", _) => {
@@ -91,6 +84,38 @@ fn needless(
         // says to serve all the same, it left out because newer events replace it.
         ("retention", _) => held(told, lines, Some(&stream.node), told.scope.through),
         _ => None,
+    }
+}
+
+/// A journal that is forgotten went with a disk, or its member, or ended with a last word that is
+/// not here, or of which nobody here knows that it was the last.
+fn forgotten(
+    told: &Told,
+    host: &str,
+    (nodes, disks): (&Nodes, &Disks),
+    lines: &[Line],
+) -> Option<String> {
+    let origin = told.scope.origin.as_deref().unwrap_or_default();
+    let of = disks.host_of(origin);
+    let memory = disks.is_memory(of);
+    let lost = disks.changed(of, 0, told.at, &OTHER_DISK);
+    let last = disks.last_of(origin).filter(|last| last.at <= told.at || !memory);
+    let heard = last.filter(|last| {
+        let since = nodes.stopped(host, last.at, told.at);
+        // Who came later never heard it, and who met a former start of that name later than this
+        // one told of both under this one.
+        let there = disks.joined(host) <= last.at;
+        let former = disks.has_former(of, last.at.saturating_sub(1));
+        let heard = !last.lack.iter().any(|lacks| lacks == host) && !since && there && !former;
+        heard || !memory
+    });
+    let reached = heard.and_then(|last: &Last| reached(told, lines, host, last.number.sequence));
+    let ended = disks.has_ended(origin, told.at) || disks.has_former(of, told.at);
+    match reached {
+        _ if lost || disks.was_forgotten(origin, told.at) => None,
+        Some(through) => Some(format!("its last word is here: {through}")),
+        None if last.is_some() || ended => None,
+        None => Some(format!("{origin} was never anywhere else")),
     }
 }
 

@@ -10,6 +10,7 @@ use super::*;
 
 mod disks;
 mod members;
+mod memory;
 
 const ORIGIN: &str = "web-1/j1";
 
@@ -47,8 +48,18 @@ impl Run {
 
     fn started(&mut self, start: &str) -> &mut Self {
         let (node, journal, start) = ("web-1".into(), "j1".into(), start.into());
-        let (forgets_ids, called) = (false, None);
-        self.say(What::Started { node, called, journal, start, epoch: 1, lease: 1000, forgets_ids })
+        let (forgets_ids, in_memory, called) = (false, false, None);
+        let (epoch, lease) = (1, 1000);
+        self.say(What::Started {
+            node,
+            called,
+            journal,
+            start,
+            epoch,
+            lease,
+            forgets_ids,
+            in_memory,
+        })
     }
 
     fn open(&mut self, subscription: u32, stream: u32, from: Begin, offset: u64) -> &mut Self {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use evermesh_event::world::{Clock, Random};
+use evermesh_event::{JournalId, Remote, StartId};
 use evermesh_journal::simulated::MemoryDisk;
 use evermesh_journal::{Journal, Limits, Options};
 
@@ -41,8 +42,7 @@ fn listed(incarnation: u64, left: bool) -> Vec<(NodeName, Listed)> {
     vec![(name("web-2"), Listed { address, incarnation, left, ..Listed::default() })]
 }
 
-#[test]
-fn p9_who_left_and_comes_back_is_dialled_though_its_last_link_ends_after_that() {
+fn journal() -> Journal {
     let (journal, _writer) = Journal::open(Options {
         node: name("web-1"),
         storage: Arc::new(MemoryDisk::new()),
@@ -51,7 +51,12 @@ fn p9_who_left_and_comes_back_is_dialled_though_its_last_link_ends_after_that() 
         limits: Limits::default(),
     })
     .unwrap();
-    let members = Members::new(journal, Duration::from_secs(1), &[], Duration::ZERO);
+    journal
+}
+
+#[test]
+fn p9_who_left_and_comes_back_is_dialled_though_its_last_link_ends_after_that() {
+    let members = Members::new(journal(), Duration::from_secs(1), &[], Duration::ZERO);
     let tell = |list: &[_]| members.told(&name("web-3"), list, Duration::ZERO);
     let dialled = || members.learnt().into_iter().collect::<Vec<_>>();
     let there = ["https://web-2:7443".to_owned()];
@@ -65,4 +70,30 @@ fn p9_who_left_and_comes_back_is_dialled_though_its_last_link_ends_after_that() 
     members.linked("https://web-2:7443", &name("web-2"));
     tell(&listed(1, false));
     assert_eq!(dialled(), there);
+}
+
+#[test]
+fn p9_who_was_forgotten_beside_its_former_start_comes_back_under_its_name_alone() {
+    let journal = journal();
+    let now = Duration::ZERO;
+    let members = Members::new(journal.clone(), Duration::from_secs(1), &[], now);
+    let tell = |list: &[_]| members.told(&name("web-3"), list, now);
+    let web_2 = name("web-2");
+    let feed = |number: u8| {
+        let (journal, start) = (JournalId::from_slice(&[number; 16]), [number; 16]);
+        let run = (journal.unwrap(), StartId::from_slice(&start).unwrap());
+        members.begin_feed(&web_2, run, Remote::new("there"), now).unwrap()
+    };
+    tell(&listed(0, false));
+    let former = feed(1);
+    members.pinged(&web_2, Some(former.start), now);
+    // It comes back with another journal before its former connection is noticed to be dead.
+    let present = feed(2);
+    assert_ne!(present.label, former.label);
+    tell(&listed(0, true));
+    assert!(former.stop.is_cancelled() && present.stop.is_cancelled(), "both feeds end");
+    tell(&listed(1, false));
+    assert_eq!(feed(2).label, "web-2");
+    let members = journal.cursors().snapshot().into_iter().map(|member| member.label);
+    assert_eq!(members.collect::<Vec<_>>(), ["web-2"], "nobody waits for the former one");
 }
