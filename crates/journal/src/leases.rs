@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evermesh_event::{Origin, Sequence};
+use evermesh_event::{Offset, Origin, Sequence};
 use tokio::sync::watch;
 
 /// Members that are kept: as many as a mesh may have.
@@ -60,15 +60,26 @@ pub struct Heard {
     /// The head when the lease began, without a gap since: nobody may be granted it who has not
     /// acknowledged this.
     pub since: Sequence,
+    /// How far this node's own journal was when the member was heard under its present one first:
+    /// nobody may be granted anything who has not acknowledged what was here of the former one, and
+    /// what was told of it.
+    pub here: Offset,
     /// It ended in order, with this as its last word, and was not dialled since: it numbers nothing
     /// until somebody could know.
     pub goodbye: Option<Sequence>,
 }
 
 impl Heard {
-    /// What an echo makes of what was known of the member.
+    /// What an echo makes of what was known of the member. `here`: how far this node's own journal
+    /// is.
     #[must_use]
-    pub fn after(before: Option<&Self>, echo: Echo, lease: Duration, now: Duration) -> Self {
+    pub fn after(
+        before: Option<&Self>,
+        echo: Echo,
+        here: Offset,
+        lease: Duration,
+        now: Duration,
+    ) -> Self {
         let until = echo.pinged + lease;
         let held = before.filter(|held| {
             // Judged when the echo is processed: a lease that lapsed meanwhile begins anew. So does
@@ -78,18 +89,25 @@ impl Heard {
         let since = held.map_or(echo.head, |held| held.since);
         let until = held.map_or(until, |held| until.max(held.until));
         // Nothing but a hello takes back a goodbye: this echo was on its way.
-        let goodbye = before.filter(|held| held.echo.origin == echo.origin);
-        let goodbye = goodbye.and_then(|held| held.goodbye);
-        Self { echo, until, since, goodbye }
+        let same = before.filter(|held| held.echo.origin == echo.origin);
+        let goodbye = same.and_then(|held| held.goodbye);
+        let here = same.map_or(here, |held| held.here);
+        Self { echo, until, since, here, goodbye }
     }
 
-    /// What a goodbye makes of what was known of the member. `head`: its last word.
+    /// What a goodbye makes of what was known of the member. `head`: its last word. `here`: how far
+    /// this node's own journal is.
     #[must_use]
-    pub fn after_goodbye(before: Option<&Self>, origin: Origin, head: Sequence) -> Self {
+    pub fn after_goodbye(
+        before: Option<&Self>,
+        origin: Origin,
+        head: Sequence,
+        here: Offset,
+    ) -> Self {
         let same = before.filter(|held| held.echo.origin == origin).cloned();
         let mut held = same.unwrap_or_else(|| {
             let echo = Echo { origin, pinged: Duration::ZERO, head, durable_head: head };
-            Self { echo, until: Duration::ZERO, since: head, goodbye: None }
+            Self { echo, until: Duration::ZERO, since: head, here, goodbye: None }
         });
         held.goodbye = Some(head);
         held
@@ -109,16 +127,30 @@ impl Heard {
     /// What may be passed on while the member is away in order: everything, to who acknowledged its
     /// last word. `stored`: through where its events are on this node's disk.
     #[must_use]
-    pub fn spares(&self, through: Sequence, stored: Sequence) -> bool {
-        self.goodbye.is_some_and(|head| through >= head && stored >= head)
+    pub fn spares(&self, acknowledged: Acknowledged, stored: Sequence) -> bool {
+        self.goodbye.is_some_and(|head| self.may_trust(acknowledged, head) && stored >= head)
     }
 
-    /// What may be passed on to a subscription that acknowledged the member's events through here.
-    /// Whoever did not acknowledge what the lease began with could miss what came before it.
+    /// What may be passed on to a subscription that acknowledged so much. Whoever did not
+    /// acknowledge what the lease began with could miss what came before it.
     #[must_use]
-    pub fn remains(&self, through: Sequence, now: Duration) -> Duration {
-        if through < self.since { Duration::ZERO } else { self.until.saturating_sub(now) }
+    pub fn remains(&self, acknowledged: Acknowledged, now: Duration) -> Duration {
+        let may = self.may_trust(acknowledged, self.since);
+        if may { self.until.saturating_sub(now) } else { Duration::ZERO }
     }
+
+    fn may_trust(&self, acknowledged: Acknowledged, needed: Sequence) -> bool {
+        acknowledged.of_member >= needed && acknowledged.here >= self.here
+    }
+}
+
+/// What a subscription acknowledged without a gap.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledged {
+    /// Of the events of the member's present journal.
+    pub of_member: Sequence,
+    /// Of everything that its node has.
+    pub here: Offset,
 }
 
 /// How much longer than its lease somebody counts: its clock may run slower than this one.
@@ -135,13 +167,13 @@ pub fn is_silent(last_ping: Duration, lease: Duration, now: Duration) -> bool {
 }
 
 impl Leases {
-    /// A member echoed a ping.
-    pub fn echoed(&self, member: &str, echo: Echo, lease: Duration, now: Duration) {
+    /// A member echoed a ping. `here`: how far this node's own journal is.
+    pub fn echoed(&self, member: &str, echo: Echo, here: Offset, lease: Duration, now: Duration) {
         let mut heard = self.heard();
         if heard.len() >= MEMBERS_MAX && !heard.contains_key(member) {
             return;
         }
-        let after = Heard::after(heard.get(member), echo, lease, now);
+        let after = Heard::after(heard.get(member), echo, here, lease, now);
         heard.insert(member.to_owned(), after);
         drop(heard);
         self.0.version.send_modify(|version| *version = version.wrapping_add(1));
@@ -149,7 +181,7 @@ impl Leases {
 
     /// A member ended in order. `hello`: which one began the link that says so. Of an older link
     /// it is of an older start, for all that is known here, and says nothing.
-    pub fn goodbye(&self, member: &str, hello: u64, origin: Origin, head: Sequence) {
+    pub fn goodbye(&self, member: &str, hello: u64, origin: Origin, head: Sequence, here: Offset) {
         // Held until the end, so that no hello comes between.
         let hellos = self.hellos();
         let mut heard = self.heard();
@@ -157,7 +189,7 @@ impl Leases {
         if full || hellos.get(member) != Some(&hello) {
             return;
         }
-        let after = Heard::after_goodbye(heard.get(member), origin, head);
+        let after = Heard::after_goodbye(heard.get(member), origin, head, here);
         heard.insert(member.to_owned(), after);
     }
 
@@ -235,16 +267,53 @@ mod tests {
         }
     }
 
+    fn through(of_member: u64) -> Acknowledged {
+        Acknowledged { of_member: Sequence::from_u64(of_member), here: Offset::ZERO }
+    }
+
+    #[test]
+    fn p9_a_lease_of_another_journal_needs_what_was_here_of_the_former_one_acknowledged() {
+        let (leases, secs) = (Leases::default(), Duration::from_secs);
+        let now = secs(2);
+        let other = |head| {
+            let echo = echo(1, head);
+            let journal = JournalId::new([3; 16]);
+            Echo { origin: Origin { journal, ..echo.origin.clone() }, ..echo }
+        };
+        let remains = |of_member: u64, here: u64| {
+            let (of_member, here) = (Sequence::from_u64(of_member), Offset::from_u64(here));
+            leases.snapshot()["web-2"].remains(Acknowledged { of_member, here }, now)
+        };
+        leases.echoed("web-2", echo(1, 5), Offset::from_u64(7), LEASE, secs(1));
+        assert_eq!((remains(5, 7), remains(5, 6)), (secs(1), secs(0)));
+        leases.echoed("web-2", echo(1, 8), Offset::from_u64(9), LEASE, secs(1));
+        assert_eq!(remains(5, 7), secs(1), "no gap, and the same journal");
+        // Its disk was lost; what others held of it, and that it was, came after that.
+        leases.echoed("web-2", other(0), Offset::from_u64(12), LEASE, secs(1));
+        assert_eq!((remains(0, 11), remains(0, 12)), (secs(0), secs(1)));
+        leases.echoed("web-2", other(1), Offset::from_u64(15), LEASE, secs(1));
+        assert_eq!(remains(0, 12), secs(1));
+        // Nor does a goodbye of yet another spare anybody before.
+        let hello = leases.hello("web-2", LEASE, now);
+        let at = Sequence::from_u64;
+        leases.goodbye("web-2", hello, echo(1, 5).origin, at(5), Offset::from_u64(20));
+        let held = leases.snapshot()["web-2"].clone();
+        let spares = |here: u64| {
+            held.spares(Acknowledged { of_member: at(5), here: Offset::from_u64(here) }, at(5))
+        };
+        assert!(spares(20) && !spares(19));
+    }
+
     #[test]
     fn p9_a_lease_runs_from_the_sending_of_the_ping_and_lapses_by_what_is_processed_late() {
         let leases = Leases::default();
         let secs = Duration::from_secs;
-        leases.echoed("web-2", echo(1, 5), LEASE, secs(1));
-        leases.echoed("web-2", echo(2, 9), LEASE, secs(2));
+        leases.echoed("web-2", echo(1, 5), Offset::ZERO, LEASE, secs(1));
+        leases.echoed("web-2", echo(2, 9), Offset::ZERO, LEASE, secs(2));
         let held = leases.snapshot()["web-2"].clone();
         assert_eq!((held.until, held.since), (secs(4), Sequence::from_u64(5)), "no gap");
         // This echo waited in a buffer until the lease had lapsed.
-        leases.echoed("web-2", echo(3, 11), LEASE, secs(4));
+        leases.echoed("web-2", echo(3, 11), Offset::ZERO, LEASE, secs(4));
         let held = leases.snapshot()["web-2"].clone();
         assert_eq!((held.until, held.since), (secs(5), Sequence::from_u64(11)), "a new lease");
     }
@@ -254,24 +323,28 @@ mod tests {
         let leases = Leases::default();
         let (secs, at) = (Duration::from_secs, Sequence::from_u64);
         let first = leases.hello("web-2", LEASE, secs(0));
-        leases.echoed("web-2", echo(1, 5), LEASE, secs(1));
-        leases.goodbye("web-2", first, echo(1, 5).origin, at(9));
+        leases.echoed("web-2", echo(1, 5), Offset::ZERO, LEASE, secs(1));
+        leases.goodbye("web-2", first, echo(1, 5).origin, at(9), Offset::ZERO);
         let held = leases.snapshot()["web-2"].clone();
-        assert!(held.spares(at(9), at(9)));
-        assert!(!held.spares(at(8), at(9)), "its last word is not acknowledged");
-        assert!(!held.spares(at(9), at(8)), "nor on the disk");
+        assert!(held.spares(through(9), at(9)));
+        assert!(!held.spares(through(8), at(9)), "its last word is not acknowledged");
+        assert!(!held.spares(through(9), at(8)), "nor on the disk");
         leases.hello("web-2", LEASE, secs(60));
         let held = leases.snapshot()["web-2"].clone();
-        assert!(!held.spares(at(9), at(9)), "it may run again");
+        assert!(!held.spares(through(9), at(9)), "it may run again");
         assert_eq!(
-            (held.remains(at(9), secs(61)), held.remains(at(8), secs(61))),
+            (held.remains(through(9), secs(61)), held.remains(through(8), secs(61))),
             (secs(1), secs(0))
         );
-        leases.goodbye("web-2", first, echo(1, 5).origin, at(9));
+        leases.goodbye("web-2", first, echo(1, 5).origin, at(9), Offset::ZERO);
         let held = leases.snapshot()["web-2"].clone();
-        assert!(!held.spares(at(9), at(9)), "what an older link brings late is void");
+        assert!(!held.spares(through(9), at(9)), "what an older link brings late is void");
         leases.hello("web-2", LEASE, secs(62));
         let held = leases.snapshot()["web-2"].clone();
-        assert_eq!(held.remains(at(9), secs(62)), Duration::ZERO, "a second hello spares nothing");
+        assert_eq!(
+            held.remains(through(9), secs(62)),
+            Duration::ZERO,
+            "a second hello spares nothing"
+        );
     }
 }

@@ -56,7 +56,7 @@ pub use cursors::Cursors;
 pub use error::{AppendError, Damage, Error, Failure, ReadError};
 pub use intake::{Appended, Counted, Intake, Numbered, Taken};
 pub use journal::{Holding, Journal, Resume};
-pub use leases::{Echo, Heard, Leases, is_silent, margin};
+pub use leases::{Acknowledged, Echo, Heard, Leases, is_silent, margin};
 pub use letters::Letter;
 pub use limits::Limits;
 pub use members::KnownMember;

@@ -167,7 +167,8 @@ impl Sent {
             durable_head: Sequence::from_u64(echo.durable_head),
         };
         let now = parts.clock.boot();
-        parts.journal.leases().echoed(origin.node.as_str(), echo, parts.lease, now);
+        let here = parts.journal.head();
+        parts.journal.leases().echoed(origin.node.as_str(), echo, here, parts.lease, now);
     }
 }
 

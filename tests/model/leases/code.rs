@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use evermesh_event::assurance::{self, Presence, Replica};
 use evermesh_event::world::Clock;
-use evermesh_event::{Frontier, JournalId, NodeName, Origin, Sequence};
-use evermesh_journal::{Applied, Echo, Heard, is_silent, margin};
+use evermesh_event::{Frontier, JournalId, NodeName, Offset, Origin, Sequence};
+use evermesh_journal::{Acknowledged, Applied, Echo, Heard, is_silent, margin};
 
 use super::state::{Lease, Said, Stream};
 
@@ -17,6 +17,12 @@ pub(crate) const LEASE: u8 = 2;
 /// A moment far enough from the beginning of the clock.
 const NOW: u8 = 100;
 const SITE: &str = "shop";
+/// How far the member's own journal is: here an origin has one journal, and none was before it.
+const HERE: Offset = Offset::ZERO;
+
+fn acknowledged(through: u8) -> Acknowledged {
+    Acknowledged { of_member: at(through), here: HERE }
+}
 
 #[derive(Debug)]
 struct StandingClock;
@@ -58,7 +64,7 @@ impl Code {
     pub(crate) fn echoed(&self, before: Option<Lease>, age: u8, head: u8) -> Option<Lease> {
         let before = before.map(|lease| self.heard(lease));
         let echo = self.echo(NOW - age, head);
-        let after = Heard::after(before.as_ref(), echo, ticks(LEASE), ticks(NOW));
+        let after = Heard::after(before.as_ref(), echo, HERE, ticks(LEASE), ticks(NOW));
         lease(&after).lasting()
     }
 
@@ -66,7 +72,7 @@ impl Code {
     pub(crate) fn goodbye(&self, before: Option<Lease>, head: u8) -> Lease {
         let over = Lease { left: 0, since: 0, goodbye: None };
         let before = self.heard(before.unwrap_or(over));
-        lease(&Heard::after_goodbye(Some(&before), self.origin.clone(), at(head)))
+        lease(&Heard::after_goodbye(Some(&before), self.origin.clone(), at(head), HERE))
     }
 
     /// The lease when the member says hello.
@@ -76,12 +82,12 @@ impl Code {
 
     /// Whether somebody who acknowledged this much is spared the origin's silence.
     pub(crate) fn spares(&self, lease: Lease, through: u8, stored: u8) -> bool {
-        self.heard(lease).spares(at(through), at(stored))
+        self.heard(lease).spares(acknowledged(through), at(stored))
     }
 
     /// What remains of a lease for who acknowledged this much.
     pub(crate) fn remains(&self, lease: Lease, through: u8) -> u8 {
-        count(self.heard(lease).remains(at(through), ticks(NOW)))
+        count(self.heard(lease).remains(acknowledged(through), ticks(NOW)))
     }
 
     /// Where the subscriptions of the member lag behind what it stored.
@@ -105,7 +111,7 @@ impl Code {
         let shop = [SITE.to_owned()];
         let open = stream.map(|stream| mark(&shop, stream.through, stream.counts));
         ended.iter().for_each(|(through, counts)| drop(mark(&shop, *through, *counts)));
-        drop(mark(&[], 0, former));
+        applied.former(ticks(NOW + former));
         let lagging = applied.lagging(&self.origin, at(stored));
         drop(open);
         lagging.iter().map(|(_, through)| u8::try_from(through.as_u64()).unwrap()).min()
@@ -142,7 +148,7 @@ impl Code {
     fn heard(&self, lease: Lease) -> Heard {
         let until = ticks(NOW + lease.left);
         let (echo, goodbye) = (self.echo(NOW, lease.since), lease.goodbye.map(at));
-        Heard { echo, until, since: at(lease.since), goodbye }
+        Heard { echo, until, since: at(lease.since), here: HERE, goodbye }
     }
 
     fn echo(&self, pinged: u8, head: u8) -> Echo {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use evermesh_event::{Offset, Planted};
+use evermesh_journal::{Acknowledged, Heard};
 use evermesh_proto::v1;
 
 use super::progress::Progress;
@@ -32,17 +33,20 @@ pub(crate) fn freshness(
             continue;
         }
         let heard = heard.get(&member.label);
-        let mut remains = heard
-            .map_or(Duration::ZERO, |heard| heard.remains(through.get(&heard.echo.origin), now));
+        let done = |heard: &Heard| Acknowledged {
+            of_member: through.get(&heard.echo.origin),
+            here: acknowledged,
+        };
+        let mut remains = heard.map_or(Duration::ZERO, |heard| heard.remains(done(heard), now));
         if let (Some(heard), true) = (heard, journal.planted().is(Planted::LeaseUnacknowledged)) {
-            remains = heard.remains(heard.since, now);
+            remains = heard.until.saturating_sub(now);
         }
         if journal.planted().is(Planted::LeaseInFull) && !remains.is_zero() {
             remains = lease;
         }
         let away = heard.is_some_and(|heard| {
             let stored = journal.durable_through(&heard.echo.origin);
-            heard.spares(through.get(&heard.echo.origin), stored)
+            heard.spares(done(heard), stored)
         });
         if away {
             // It ended in order, and everything that it ever said was applied.

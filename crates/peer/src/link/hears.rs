@@ -46,7 +46,8 @@ impl Link<'_> {
     fn goodbye(&self, goodbye: &v1::Goodbye) -> String {
         let journal = &self.shared.parts.journal;
         let head = Sequence::from_u64(goodbye.head);
-        journal.leases().goodbye(self.name.as_str(), self.hello, self.origin.clone(), head);
+        let (origin, here) = (self.origin.clone(), journal.head());
+        journal.leases().goodbye(self.name.as_str(), self.hello, origin, head, here);
         if goodbye.r#final {
             journal.journal_ended(&self.origin, head);
         }

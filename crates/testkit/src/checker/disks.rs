@@ -187,6 +187,12 @@ impl Disks {
         })
     }
 
+    /// An event that was assured at a time is not on the disk that its node had at another.
+    pub(super) fn is_gone_by(&self, number: &Number, assured: u64, at: u64) -> bool {
+        let last = self.last_change(number, assured, at);
+        last.is_some_and(|(change, began)| !Self::is_there(change, number, began))
+    }
+
     /// An event that was assured at a time is on no disk that its node has now, and no other disk
     /// shows that it was: judged at the last exchange, by what stands on the others ever since. Who
     /// was there until a time only is told nothing of what a later exchange shows.

@@ -57,8 +57,8 @@ pub(super) fn judge(
 }
 
 /// It went with a disk, and no other one shows that it was there as long as the subscriber was; or
-/// it did so before that began; or one shows it only after the subscriber had passed over it, which
-/// it was told, if it stayed, whenever that got to its node.
+/// it did so before that began; or it was gone when the subscriber passed over it, which it was
+/// told, had it stayed, once others had shown it, and it had come to that.
 fn is_excused(
     entry: &Entry,
     (began, passed, closed): (u64, Option<u64>, Option<u64>),
@@ -66,9 +66,11 @@ fn is_excused(
 ) -> bool {
     let unknown = || disks.newest_of(&entry.node, entry.assured_at);
     let Some(number) = entry.at_most().cloned().or_else(unknown) else { return false };
-    let void = |until| disks.is_void(&number, entry.assured_at, until);
     let past = || entry.begun <= began && disks.is_past(&number, entry.assured_at, began);
-    void(closed) || past() || (closed.is_some() && passed.is_some() && void(passed))
+    let gone = |passed| disks.is_gone_by(&number, entry.assured_at, passed);
+    disks.is_void(&number, entry.assured_at, closed)
+        || past()
+        || (closed.is_some() && passed.is_some_and(gone))
 }
 
 /// What was heard of each origin: by sequence, and in which order.

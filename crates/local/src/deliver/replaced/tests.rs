@@ -26,7 +26,7 @@ impl Node {
         self.clock.set(second);
         let (pinged, head) = (self.clock.boot(), at(head));
         let echo = Echo { origin: other(), pinged, head, durable_head: head };
-        self.journal().leases().echoed("web-2", echo, LEASE, pinged);
+        self.journal().leases().echoed("web-2", echo, Offset::ZERO, LEASE, pinged);
     }
 
     /// Whether every subscription here is said to have applied an event of web-2.

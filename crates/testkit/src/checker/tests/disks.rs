@@ -58,6 +58,19 @@ fn p1_who_was_gone_before_a_disk_showed_it_could_not_be_told() {
 }
 
 #[test]
+fn p1_who_left_before_it_was_told_what_a_copy_lacked_cannot_be_told() {
+    let with = |last: What| {
+        let mut run = Run::faultless();
+        run.publish("d", 4, Sure::Stored).stopped(End::Killed);
+        run.exchanged(Exchange::Restored, 3, &["web-2"]).started("s2");
+        run.publish("e", 5, Sure::Stored).hear(1, 5, "e").say(last);
+        verdicts_of_epoch_0(&mut run)
+    };
+    assert_eq!(with(What::Closed { subscription: 1 }), clean());
+    assert_eq!(with(What::Quiet), [Verdict::Lost], "web-2 shows it");
+}
+
+#[test]
 fn what_was_heard_before_an_event_was_there_passed_over_nothing() {
     let with = |handed_in_first: bool| {
         let mut run = Run::faultless();
