@@ -152,6 +152,35 @@ impl Journal {
         met.map(drop)
     }
 
+    /// Somebody else holds events of this origin, whose name another node is `there` with under
+    /// other journals: so this is a former one, and what nobody had of it is missed from here on.
+    /// Nothing is, if the origin is known, or nobody is there.
+    ///
+    /// # Errors
+    /// If the journal is full, failed, closed or out of numbers.
+    pub async fn meet_former(
+        &self,
+        origin: &Origin,
+        there: &[JournalId],
+    ) -> Result<(), AppendError> {
+        if there.is_empty() || there.contains(&origin.journal) {
+            return Ok(());
+        }
+        let shared = self.shared();
+        let permit = enter(shared, ROOM_UNIT_BYTES).await?;
+        let mut numbering = shared.numbering();
+        running(shared)?;
+        let told = Ok(numbering.meet_former(shared, origin));
+        settle(shared, numbering, permit, &told);
+        told.map(drop)
+    }
+
+    /// Whether an origin was met.
+    #[must_use]
+    pub fn knows(&self, origin: &Origin) -> bool {
+        self.shared().numbering().knows(self.shared(), origin)
+    }
+
     /// Whether something of a member that left may be missed that nobody here was told of.
     #[must_use]
     pub fn may_lack_of(&self, node: &NodeName) -> bool {

@@ -7,7 +7,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use evermesh_event::{Block, Origin, Sequence};
+use evermesh_event::{Block, JournalId, NodeName, Origin, Sequence};
 use evermesh_journal::{Missed, Taken};
 use evermesh_proto::v1;
 use evermesh_proto::v1::pull_response::Message as Heard;
@@ -73,6 +73,12 @@ impl Link<'_> {
         if !self.may_send(block.origin()) {
             return Err(format!("sent events of {}, which were not asked for", block.origin()));
         }
+        let journal = &self.shared.parts.journal;
+        if *block.origin() != self.origin && !journal.knows(block.origin()) {
+            let there = self.there(&block.origin().node);
+            let met = journal.meet_former(block.origin(), &there).await;
+            met.map_err(|error| format!("is not pulled from for now: {error}"))?;
+        }
         let sampled = block.sampled() && self.shared.parts.spans.enabled();
         let traced = sampled.then(|| block.clone());
         let origin = block.origin().clone();
@@ -90,6 +96,15 @@ impl Link<'_> {
             )),
             Err(error) => Err(format!("is not pulled from for now: {error}")),
         }
+    }
+
+    /// Under which journals nodes of a name are there now; this peer certainly is.
+    fn there(&self, name: &NodeName) -> Vec<JournalId> {
+        let mut there = self.shared.members.there(name, self.shared.parts.clock.boot());
+        if *name == self.name {
+            there.push(self.origin.journal);
+        }
+        there
     }
 
     fn may_send(&self, origin: &Origin) -> bool {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evermesh_event::assurance::Presence;
-use evermesh_event::{NodeName, Offset, Sequence};
+use evermesh_event::{JournalId, NodeName, Offset, Origin, Sequence};
 use evermesh_journal::simulated::MemoryDisk;
 use evermesh_journal::{Content, Listed};
 use evermesh_proto::v1;
 use evermesh_proto::v1::MissedCause;
 
 use crate::scripted::{Peer, Script};
-use crate::{block, bytes, origin};
+use crate::{block, block_of, bytes, origin};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -40,16 +40,23 @@ async fn alone(blocks: &[evermesh_event::Block]) -> Peer {
 
 /// How often FORGOTTEN was told.
 async fn forgotten(peer: &Peer) -> usize {
+    all_forgotten(peer).await.len()
+}
+
+/// Of which journals FORGOTTEN was told.
+async fn all_forgotten(peer: &Peer) -> Vec<Origin> {
     let (mut reader, head) = (peer.journal.reader(Offset::ZERO), peer.journal.head());
-    let mut count = 0;
+    let mut all = Vec::new();
     while reader.position() < head {
         for record in reader.next(1 << 20).await.unwrap() {
-            let is = matches!(&record.content, Content::Missed(missed)
-                if missed.cause == MissedCause::Forgotten);
-            count += usize::from(is);
+            if let Content::Missed(missed) = &record.content
+                && missed.cause == MissedCause::Forgotten
+            {
+                all.extend(missed.origin.clone());
+            }
         }
     }
-    count
+    all
 }
 
 fn presence(peer: &Peer) -> Option<Presence> {
@@ -126,6 +133,23 @@ async fn p1_what_is_lacking_of_who_left_is_awaited_before_it_is_missed() {
         assert_eq!(forgotten(&peer).await, usize::from(!comes));
         assert!(peer.journal.departed()[0].settled);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p1_a_former_journal_that_others_hold_is_what_may_be_missed_and_not_the_present_one() {
+    let present = origin("web-2");
+    let former = Origin { journal: JournalId::new([5; 16]), ..present.clone() };
+    let next = Origin { journal: JournalId::new([9; 16]), ..present.clone() };
+    let blocks = [block("web-2", 0, &[1]), block_of(former.clone(), 0, &[1, 2])];
+    let (blocks, members) = (bytes(&blocks), listed(0));
+    let peer = Peer::start(Script { blocks, members, ..Script::default() });
+    peer.until(|peer| peer.journal.frontier().get(&former) > Sequence::ZERO).await;
+    assert_eq!(all_forgotten(&peer).await.as_slice(), std::slice::from_ref(&former));
+    // It goes on as the one that is there: should it vanish, that is told.
+    peer.rewrite(|script| (script.journal, script.blocks) = (9, Vec::new()));
+    peer.end_link();
+    peer.until(|peer| peer.journal.present_of(&next.node) == [next.journal]).await;
+    assert_eq!(all_forgotten(&peer).await, [former, present]);
 }
 
 #[tokio::test(start_paused = true)]

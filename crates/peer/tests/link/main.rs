@@ -24,9 +24,13 @@ fn origin(name: &str) -> Origin {
 
 /// A block of `web-2` with these sequences, all of one start.
 fn block(name: &str, previous: u64, sequences: &[u64]) -> Block {
+    block_of(origin(name), previous, sequences)
+}
+
+fn block_of(origin: Origin, previous: u64, sequences: &[u64]) -> Block {
     let at = |counter: u64| Sequence::from_u64((1 << 40) + counter);
     let previous = if previous == 0 { Sequence::ZERO } else { at(previous) };
-    let mut builder = BlockBuilder::new(origin(name), StartId::new([1; 16]), previous);
+    let mut builder = BlockBuilder::new(origin, StartId::new([1; 16]), previous);
     for sequence in sequences {
         let event = v1::Event { site: "shop".into(), r#type: "t".into(), ..Default::default() };
         let fill = Fill { id: uuid::Uuid::nil(), now: SystemTime::UNIX_EPOCH };

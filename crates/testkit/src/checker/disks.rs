@@ -226,7 +226,7 @@ impl Disks {
     /// The disk that is there after an exchange has it, or its node knows that it does not.
     fn is_there(change: &Change, number: &Number, began: &Began) -> bool {
         let Some(remains) = change.origins.get(&number.origin) else { return true };
-        if change.by != Exchange::Restored || remains.starts.is_empty() {
+        if remains.starts.is_empty() {
             return remains.through >= number.sequence;
         }
         // Of two starts with one epoch a copy has only one, and that perhaps not to its end.

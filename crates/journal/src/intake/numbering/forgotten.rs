@@ -45,6 +45,26 @@ impl Numbering {
         !others.is_empty()
     }
 
+    /// A former journal of a name is met by what others hold of it, while a node is there under
+    /// another: what nobody had of this one is missed. True if it was told.
+    pub(in crate::intake) fn meet_former(&mut self, shared: &Shared, origin: &Origin) -> bool {
+        if *origin == self.origin || self.knows(shared, origin) {
+            return false;
+        }
+        let seen = shared.starts().durable_head(origin);
+        let closed = shared.roster.is_closed(origin, self.frontier.get(origin), seen);
+        self.frontier.advance(origin, Sequence::ZERO);
+        if closed || shared.planted.is(Planted::OtherJournalUntold) {
+            return false;
+        }
+        tracing::warn!(
+            former = %origin,
+            "others hold a former journal of this name: what nobody had of it is missed"
+        );
+        self.tell_forgotten(shared, origin);
+        true
+    }
+
     /// A member is linked under this journal. If it was under another one last, that may be lost
     /// with what nobody had, be this one new or an older one that came back. `there`: under which
     /// journals nodes of this name are there now. None of those is lost yet: it is told once its
@@ -176,7 +196,7 @@ impl Numbering {
         }
     }
 
-    fn knows(&self, shared: &Shared, origin: &Origin) -> bool {
+    pub(in crate::intake) fn knows(&self, shared: &Shared, origin: &Origin) -> bool {
         self.frontier.contains(origin) || shared.starts().knows(origin)
     }
 }

@@ -58,6 +58,26 @@ fn p1_who_was_gone_before_a_disk_showed_it_could_not_be_told() {
 }
 
 #[test]
+fn p1_what_another_start_numbered_alike_is_not_there() {
+    let with = |start: &str| {
+        let mut run = Run::faultless();
+        run.publish("d", 4, Sure::Stored).stopped(End::Killed).exchanged(
+            Exchange::FlippedState,
+            4,
+            &[],
+        );
+        if let What::Exchanged { origins, .. } = &mut run.lines.last_mut().unwrap().what {
+            let starts = BTreeMap::from([(start.to_owned(), 4)]);
+            origins.values_mut().for_each(|remains| remains.starts = starts.clone());
+        }
+        run.say(What::Quiet);
+        verdicts_of_epoch_0(&mut run)
+    };
+    assert_eq!(with("s1"), [Verdict::NotLive]);
+    assert_eq!(with("s0"), clean(), "another one, of the same epoch");
+}
+
+#[test]
 fn p1_who_left_before_it_was_told_what_a_copy_lacked_cannot_be_told() {
     let with = |last: What| {
         let mut run = Run::faultless();
