@@ -19,7 +19,7 @@ use evermesh_testkit::checker::{
 use evermesh_testkit::net::{Hosts, PORT};
 use evermesh_testkit::node::{SimNode, Strings};
 use evermesh_testkit::standstill::Standstill;
-use evermesh_testkit::world::{Seeded, SimClock};
+use evermesh_testkit::world::{self, Seeded, SimClock};
 use turmoil::{Builder, Sim};
 
 use crate::cast::{self, SITES, name};
@@ -136,6 +136,7 @@ async fn play_applications(
 
 /// Runs a seed, with a fault in every node and one kind of trouble that prevails, if there are.
 pub(crate) fn run(seed: u64, planted: Planted, storm: Option<Kind>) -> Outcome {
+    world::begin();
     let random = Seeded::new(seed);
     let nodes = cast::nodes(&random);
     let crowded = matches!(storm, Some(Kind::LostEnd));
@@ -257,7 +258,7 @@ impl Run<'_> {
         let deadline = self.sim.elapsed() + LIVE_WITHIN;
         let live = self.until(deadline, |run| run.stage.published()) && {
             self.stage.close();
-            self.until(deadline, Self::all_heard)
+            self.until(deadline, |run| run.all_heard() && run.all_settled())
         };
         if live {
             let quiet = self.sim.elapsed() + QUIET;
@@ -531,6 +532,20 @@ impl Run<'_> {
     }
 
     /// Every subscriber that is there heard every last word that it wants.
+    /// Everybody knows who is gone, and has told what may be missed of them.
+    fn all_settled(&self) -> bool {
+        let journals = self.nodes.iter().filter_map(|held| held.strings.journal());
+        let journals: Vec<_> = journals.collect();
+        let known = |name: &String| {
+            let name = NodeName::new(name).unwrap();
+            journals.iter().any(|it| it.member(&name).is_some_and(|listed| !listed.left))
+        };
+        let departed = journals.iter().flat_map(|journal| journal.departed());
+        self.departed.is_empty()
+            && !self.forget.iter().any(known)
+            && departed.into_iter().all(|departed| departed.settled)
+    }
+
     fn all_heard(&self) -> bool {
         let there = (0..self.nodes.len()).filter(|node| !self.nodes[*node].gone);
         let hosts: Vec<_> = there.map(name).collect();

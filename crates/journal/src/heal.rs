@@ -12,8 +12,8 @@ use std::time::Duration;
 use evermesh_event::Offset;
 
 use crate::error::Failure;
-use crate::record::Record;
 use crate::record::format::{self, Publishers};
+use crate::record::{Content, Record};
 use crate::segment::scan::Scan;
 use crate::segment::{HEADER_BYTES, Header, Noted, Segment};
 use crate::storage::SegmentFile;
@@ -206,7 +206,14 @@ impl Anew {
             }
             let Ok(decoded) = scan.record_at(position)? else { return Ok(false) };
             self.taken_ms = decoded.taken_ms;
-            self.write(&decoded.record, &decoded.publishers, decoded.durable_before)?;
+            let own = match &decoded.record.content {
+                Content::Block { block, .. } => *block.origin() == shared.origin,
+                Content::Missed(_) => true,
+            };
+            // Who published under a former journal id counts anew.
+            let none = Publishers::new();
+            let publishers = if own { &decoded.publishers } else { &none };
+            self.write(&decoded.record, publishers, decoded.durable_before)?;
             position += decoded.length as u64;
         }
     }

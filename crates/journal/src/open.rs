@@ -86,7 +86,7 @@ impl Journal {
             window_age(),
         );
         let expected = Expected::new(origin.clone(), &past);
-        let producers = producers(&past);
+        let producers = producers(&past, &origin);
         let mended = past.mended.clone();
         let mut recovered =
             recover(storage, &expected, &mut window, &past.cuts, producers, mended)?;
@@ -122,10 +122,13 @@ impl Journal {
     }
 }
 
-/// Counters of records that were cut; those of the others are found with them.
-fn producers(past: &Past) -> Producers {
+/// Counters of records that were cut; those of the others are found with them. Under a new journal
+/// id none are known: what counted them was numbered under the former one, and nothing that is
+/// assured of the new one says anything of it.
+fn producers(past: &Past, origin: &Origin) -> Producers {
     let mut producers = Producers::default();
-    for (key, highest) in &past.producers {
+    let same = past.bound.as_ref().is_some_and(|(_, journal)| *journal == origin.journal);
+    for (key, highest) in past.producers.iter().filter(|_| same) {
         producers.note(key, highest.counter, highest.sequence);
     }
     producers

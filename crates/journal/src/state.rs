@@ -226,9 +226,12 @@ impl State {
             let write = self.database.begin_write()?;
             {
                 let mut meta = write.open_table(META)?;
+                let former = meta.insert(JOURNAL_KEY, origin.journal.as_bytes().as_slice())?;
+                if former.is_none_or(|former| former.value() != origin.journal.as_bytes()) {
+                    cuts::forget_producers(&write)?;
+                }
                 meta.insert(VERSION_KEY, VERSION.to_le_bytes().as_slice())?;
                 meta.insert(NODE_KEY, origin.node.as_str().as_bytes())?;
-                meta.insert(JOURNAL_KEY, origin.journal.as_bytes().as_slice())?;
                 meta.remove(RENEWAL_KEY)?;
                 meta.remove(LEFT_KEY)?;
                 if let Some(untold) = untold {

@@ -1,5 +1,6 @@
 //! The clocks of a simulation, and randomness from a seed.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -57,10 +58,24 @@ impl Clock for SimClock {
     }
 }
 
-/// Simulated time since the run began.
+thread_local! {
+    /// When a host of the run on this thread looked at the time last.
+    static LAST: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// A run begins on this thread.
+pub fn begin() {
+    LAST.set(Duration::ZERO);
+}
+
+/// Simulated time since the run began. Between its steps, where an operator acts, it is the time
+/// that was looked at last.
 #[must_use]
 pub fn elapsed() -> Duration {
-    turmoil::sim_elapsed().unwrap_or_default()
+    if let Some(now) = turmoil::sim_elapsed() {
+        LAST.set(now);
+    }
+    LAST.get()
 }
 
 /// Randomness from a seed: xorshift64*, which is plenty for tests and nothing else.

@@ -62,9 +62,13 @@ impl Recovery<'_> {
         {
             self.recovered.bases.advance(origin, before);
         }
+        let mut publishers = decoded.publishers.as_slice();
         if let Content::Block { block, .. } = &record.content
-            && *block.origin() == self.expected.origin
+            && *block.origin() != self.expected.origin
         {
+            // Who published under a former journal id counts anew.
+            publishers = &[];
+        } else if let Content::Block { block, .. } = &record.content {
             self.recovered.own_head = block.last();
             self.window.fill(decoded);
             for (text, _) in decoded.publishers.iter().filter(|(_, count)| *count == 0) {
@@ -90,7 +94,7 @@ impl Recovery<'_> {
                 record,
                 position,
                 length: decoded.length as u64,
-                publishers: &decoded.publishers,
+                publishers,
                 taken: Duration::from_millis(decoded.taken_ms),
             });
         }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use evermesh_event::{Block, Offset, Sequence};
-use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
+use redb::{
+    ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
+    WriteTransaction,
+};
 
 use super::{META, State, Trouble, decode_origin, encode_origin, notices, unreadable};
 use crate::cuts::{Cuts, Reach};
@@ -103,6 +106,12 @@ pub(super) fn load(read: &ReadTransaction) -> Result<Stored, Trouble> {
         Err(error) => return Err(error.into()),
     }
     Ok((cuts, producers))
+}
+
+/// The journal gets a new id: who counted under the former one counts anew.
+pub(super) fn forget_producers(write: &WriteTransaction) -> Result<(), Trouble> {
+    write.open_table(PRODUCERS)?.retain(|_, _| false)?;
+    Ok(())
 }
 
 fn encode(reach: &Reach) -> Vec<u8> {

@@ -223,6 +223,39 @@ fn p5_p7_a_producers_counter_outlives_the_record_that_it_stood_in() {
     assert_eq!(journal.highest(&identity(), "import").counter, 7);
 }
 
+#[test]
+fn p4_p5_a_journal_with_a_new_id_knows_no_counters_of_the_former_one() {
+    for cut in [false, true] {
+        let mut world = World::new(4);
+        world.limits = tight();
+        let (journal, mut writer) = world.open();
+        let counted = Counted { producer: "import".into(), counters: vec![7] };
+        let take = |journal: &Journal, id: &str| {
+            let events = vec![keyed(id, "shop", 1, false)];
+            now(journal.append_counted(&identity(), events, Some(&counted))).unwrap()
+        };
+        take(&journal, "a");
+        for n in 0..if cut { 4000_u64 } else { 1 } {
+            publish(&journal, keyed(&n.to_string(), "shop", n, false));
+            writer.turn().unwrap();
+        }
+        assert_eq!(journal.oldest() > Offset::ZERO, cut);
+        drop((journal, writer));
+        // What it was numbered as is another's now: that it is stored says nothing of that.
+        world.node = "web-1-new";
+        for _ in 0..2 {
+            world.disk.kill();
+            let (journal, _writer) = world.open();
+            assert_eq!(journal.highest(&identity(), "import").counter, 0);
+        }
+        let (journal, mut writer) = world.open();
+        let again = take(&journal, "a");
+        writer.turn().unwrap();
+        assert!(!again.taken[0].duplicate);
+        assert!(journal.durable().borrow().own >= again.own_through);
+    }
+}
+
 /// One published event, as the shadow knows it.
 #[derive(Clone, Debug)]
 struct Known {

@@ -196,9 +196,22 @@ impl Disks {
     /// An event that was assured at a time is on no disk that its node has now, and no other disk
     /// shows that it was: judged at the last exchange, by what stands on the others ever since. Who
     /// was there until a time only is told nothing of what a later exchange shows.
-    pub(super) fn is_void(&self, number: &Number, assured: u64, until: Option<u64>) -> bool {
-        let last = self.last_change(number, assured, until.unwrap_or(u64::MAX));
-        let Some((change, began)) = last else { return false };
+    pub(super) fn is_void(
+        &self,
+        number: &Number,
+        (begun, assured): (u64, u64),
+        until: Option<u64>,
+    ) -> bool {
+        // The answer may be of any start since it was handed in that numbers so.
+        let all = self.all_began(number, assured).into_iter();
+        let mut since = all.take_while(|(_, ended)| *ended > begun);
+        since.any(|(began, _)| self.is_void_since(number, began, until))
+    }
+
+    fn is_void_since(&self, number: &Number, began: &Began, until: Option<u64>) -> bool {
+        let Some(change) = self.last_change_since(number, began, until.unwrap_or(u64::MAX)) else {
+            return false;
+        };
         if Self::is_there(change, number, began) {
             return false;
         }
@@ -217,10 +230,13 @@ impl Disks {
     /// The last exchange after the start that numbered an event, until a time.
     fn last_change(&self, number: &Number, assured: u64, until: u64) -> Option<(&Change, &Began)> {
         let began = self.began(number, assured)?;
+        Some((self.last_change_since(number, began, until)?, began))
+    }
+
+    fn last_change_since(&self, number: &Number, began: &Began, until: u64) -> Option<&Change> {
         let host = self.host_of(&number.origin);
         let within = |change: &&Change| (began.at..=until).contains(&change.at);
-        let last = self.changes(host).iter().rfind(within)?;
-        Some((last, began))
+        self.changes(host).iter().rfind(within)
     }
 
     /// The disk that is there after an exchange has it, or its node knows that it does not.
@@ -256,9 +272,19 @@ impl Disks {
 
     /// The start that numbered what was assured at a time.
     fn began(&self, number: &Number, assured: u64) -> Option<&Began> {
+        self.all_began(number, assured).first().map(|(began, _)| *began)
+    }
+
+    /// The starts that may have numbered what was assured at a time, the last first, each with when
+    /// the next one of its host began.
+    fn all_began(&self, number: &Number, assured: u64) -> Vec<(&Began, u64)> {
         let epoch = u32::try_from(number.sequence >> COUNTER_BITS).unwrap_or_default();
-        self.began.iter().rfind(|began| {
-            began.at <= assured && began.origin == number.origin && began.epoch == epoch
-        })
+        let host = self.host_of(&number.origin);
+        let until = self.began.iter().rev().filter(|began| began.at <= assured);
+        let of_host = until.filter(|began| self.host_of(&began.origin) == host);
+        let mut next = u64::MAX;
+        let with_end = of_host.map(|began| (began, std::mem::replace(&mut next, began.at)));
+        let numbered = |began: &Began| began.origin == number.origin && began.epoch == epoch;
+        with_end.filter(|(began, _)| numbered(began)).collect()
     }
 }

@@ -62,13 +62,13 @@ pub(super) fn stored_name(
     });
     let of_journal = same.filter_map(|before| {
         let at = before.opened.as_ref().filter(|at| at.journal == opened.journal)?;
-        let stored = before.confirmed.iter().filter(|(confirmed, _)| {
-            !disks.changed(&stream.node, *confirmed, opened.at, &LOSES_PLACES)
+        let stored = before.confirmed.iter().filter(|confirmed| {
+            !disks.changed(&stream.node, confirmed.pinged, opened.at, &LOSES_PLACES)
         });
-        let stored = stored.filter(|(confirmed, _)| {
-            at.start == opened.start || nodes.stored(&stream.node, &at.start, *confirmed)
+        let stored = stored.filter(|confirmed| {
+            at.start == opened.start || nodes.stored(&stream.node, &at.start, confirmed.heard)
         });
-        stored.map(|(_, through)| *through).max()
+        stored.map(|confirmed| confirmed.through).max()
     });
     of_journal.max()
 }

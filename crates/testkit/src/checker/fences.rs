@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::disks::Disks;
 use super::duplicated::LOSES_PLACES;
 use super::history::{Event, Line, Member, Number, Sure, What};
-use super::ledger::{Ledger, node_of};
+use super::ledger::{Entry, Ledger, node_of};
 use super::listener::{Heard, Listener, Told};
 use super::lost::{Reach, covers};
 use super::{Findings, Verdict};
@@ -29,6 +29,7 @@ pub(super) fn judge(
 ) {
     let claims = claims(lines, ledger, found);
     for listener in listeners {
+        let reach = Reach::of(listener, ledger, disks);
         for heard in &listener.heard {
             let key = (heard.number.origin.clone(), heard.event.site.clone());
             let of = claims.get(&key).into_iter();
@@ -39,7 +40,9 @@ pub(super) fn judge(
             if begun > Some(*said) && disks.is_contested(&heard.number, heard.at) {
                 continue;
             }
-            let applied = applied(listener, heard);
+            // Who was told that it missed this dropped it then.
+            let told = told_of(listener, heard, ledger, &reach);
+            let applied = applied(listener, heard).min(told.unwrap_or(u64::MAX));
             if dropped(listener, heard, ledger) || comes_anew(listener, heard, ledger, disks) {
                 continue;
             }
@@ -52,7 +55,7 @@ pub(super) fn judge(
                 found.fault(Verdict::Unsound, text);
             }
         }
-        replaced(listener, &claims, ledger, disks, found);
+        replaced(listener, &claims, ledger, (disks, &reach), found);
     }
 }
 
@@ -61,10 +64,9 @@ fn replaced(
     listener: &Listener,
     claims: &Claims,
     ledger: &Ledger,
-    disks: &Disks,
+    (disks, reach): (&Disks, &Reach<'_>),
     found: &mut Findings,
 ) {
-    let reach = Reach::of(listener, ledger, disks);
     let emptied = emptied(listener, usize::MAX);
     for (id, entry) in &ledger.by_id {
         let due = entry.assured && entry.begun > emptied && listener.wants(&entry.event);
@@ -88,10 +90,15 @@ fn replaced(
         });
         let heard = heard.map(|heard| applied(listener, heard)).filter(|at| *at > 0);
         let newer = ledger.by_id.values();
-        let newer = newer.filter(|newer| same(&newer.event) && newer.has_above(number));
+        // Where nobody saw its number, newer is what was handed in later.
+        let after = |newer: &Entry| match &newer.number {
+            None => newer.begun > entry.begun,
+            Some(_) => newer.has_above(number),
+        };
+        let newer = newer.filter(|newer| same(&newer.event) && after(newer));
         let names: Vec<_> = newer.chain([entry]).collect();
         let told = listener.told.iter();
-        let told = told.filter(|told| names.iter().any(|entry| covers(told, entry, &reach)));
+        let told = told.filter(|told| names.iter().any(|entry| covers(told, entry, reach)));
         let applied = heard.chain(told.map(|told| told.at)).min().unwrap_or(u64::MAX);
         if let Some((from, until)) = shown(listener, number, *said, applied) {
             let text = format!(
@@ -167,6 +174,13 @@ fn applied(listener: &Listener, heard: &Heard) -> u64 {
     });
     // A later delivery is judged by itself.
     if taken_back { 0 } else { heard.at }
+}
+
+/// When a missed that came before a delivery named it.
+fn told_of(listener: &Listener, heard: &Heard, ledger: &Ledger, reach: &Reach<'_>) -> Option<u64> {
+    let entry = ledger.by_id.get(&heard.event.id)?;
+    let mut before = listener.told.iter().filter(|told| told.order < heard.order);
+    before.find(|told| covers(told, entry, reach)).map(|told| told.at)
 }
 
 /// Whether a missed before it let the subscriber drop everything, what this event says included,

@@ -220,6 +220,11 @@ impl Entry {
         !self.numbers.is_empty()
     }
 
+    /// It was handed in after a time, or first seen with a number after that.
+    pub(super) fn may_be_numbered_after(&self, at: u64) -> bool {
+        self.begun >= at || self.numbers.values().min().is_some_and(|seen| *seen >= at)
+    }
+
     /// One of its numbers lies above another.
     pub(super) fn has_above(&self, number: &Number) -> bool {
         let mut all = self.numbers.keys().chain(&self.number);

@@ -15,6 +15,16 @@ pub(super) struct Opened {
     pub(super) offset: u64,
 }
 
+/// What a node is known to have heard of what a subscriber acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Confirmed {
+    /// When the ping was sent that the node answered after it.
+    pub(super) pinged: u64,
+    /// When that answer was heard.
+    pub(super) heard: u64,
+    pub(super) through: u64,
+}
+
 /// One stream.
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
@@ -26,10 +36,10 @@ pub(super) struct Stream {
     pub(super) acknowledged: Vec<(usize, u64, u64)>,
     /// Order and which offset.
     pub(super) rejected: Vec<(usize, u64)>,
-    /// Ping number and order.
-    pub(super) pinged: BTreeMap<u64, usize>,
-    /// What it had acknowledged when it sent a ping that was answered, and when it heard that.
-    pub(super) confirmed: Vec<(u64, u64)>,
+    /// Ping number, order and time.
+    pub(super) pinged: BTreeMap<u64, (usize, u64)>,
+    /// What it had acknowledged when it sent a ping that was answered.
+    pub(super) confirmed: Vec<Confirmed>,
     newest: HashMap<String, u64>,
     newest_offset: u64,
 }
@@ -150,7 +160,7 @@ impl Listener {
             }
             What::Pinging { number, .. } => {
                 self.current(|stream| {
-                    stream.pinged.insert(*number, order);
+                    stream.pinged.insert(*number, (order, line.at));
                 });
             }
             What::Fresh { number, until, .. } => self.refresh(line.at, *number, until, found),
@@ -206,10 +216,10 @@ impl Listener {
         found: &mut Findings,
     ) {
         self.current(|stream| {
-            let Some(pinged) = stream.pinged.get(&number) else { return };
-            let before = stream.acknowledged.iter().filter(|(order, ..)| order < pinged);
+            let Some((sent, pinged)) = stream.pinged.get(&number).copied() else { return };
+            let before = stream.acknowledged.iter().filter(|(order, ..)| *order < sent);
             if let Some(through) = before.map(|(_, _, through)| *through).max() {
-                stream.confirmed.push((at, through));
+                stream.confirmed.push(Confirmed { pinged, heard: at, through });
             }
         });
         for (node, until) in until.iter().filter(|(_, until)| **until > at) {

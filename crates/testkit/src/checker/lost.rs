@@ -68,7 +68,7 @@ fn is_excused(
     let Some(number) = entry.at_most().cloned().or_else(unknown) else { return false };
     let past = || entry.begun <= began && disks.is_past(&number, entry.assured_at, began);
     let gone = |passed| disks.is_gone_by(&number, entry.assured_at, passed);
-    disks.is_void(&number, entry.assured_at, closed)
+    disks.is_void(&number, (entry.begun, entry.assured_at), closed)
         || past()
         || (closed.is_some() && passed.is_some_and(gone))
 }
@@ -190,7 +190,7 @@ fn by_name(told: &Told) -> bool {
 }
 
 /// Whether a newer one of the same key came instead, or was missed instead. Where nobody saw its
-/// number, newer is what was handed in later.
+/// number, newer is what may have been numbered later.
 fn superseded(listener: &Listener, entry: &Entry, ledger: &Ledger, reach: &Reach<'_>) -> bool {
     let Some(key) = &entry.event.coalesce else { return false };
     ledger.by_id.values().any(|newer| {
@@ -200,7 +200,7 @@ fn superseded(listener: &Listener, entry: &Entry, ledger: &Ledger, reach: &Reach
             && newer.node == entry.node;
         let later = match (&entry.number, &newer.number) {
             (Some(number), Some(_)) => newer.has_above(number),
-            _ => newer.begun >= entry.begun && newer.event.id != entry.event.id,
+            _ => newer.may_be_numbered_after(entry.begun) && newer.event.id != entry.event.id,
         };
         let there = || {
             listener.first.contains_key(&newer.event.id)

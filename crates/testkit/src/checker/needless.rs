@@ -109,7 +109,12 @@ fn forgotten(
         let heard = !last.lack.iter().any(|lacks| lacks == host) && !since && there && !former;
         heard || !memory
     });
-    let reached = heard.and_then(|last: &Last| reached(told, lines, host, last.number.sequence));
+    let reached = heard.and_then(|last: &Last| {
+        let last = last.number.sequence;
+        // Of a node in memory mode nobody waits for what others hold: it was here before.
+        let had = !memory || had(told, lines, host, last);
+        reached(told, lines, host, last).filter(|_| had)
+    });
     let ended = disks.has_ended(origin, told.at) || disks.has_former(of, told.at);
     match reached {
         _ if lost || disks.was_forgotten(origin, told.at) => None,
@@ -117,6 +122,16 @@ fn forgotten(
         None if last.is_some() || ended => None,
         None => Some(format!("{origin} was never anywhere else")),
     }
+}
+
+/// Whether a node was seen to have everything of an origin through a sequence before it was told.
+fn had(told: &Told, lines: &[Line], host: &str, last: u64) -> bool {
+    let before = lines.get(..told.order).unwrap_or_default().iter();
+    let mut before = before.filter_map(|line| match &line.what {
+        What::Holds { node, origin, through, .. } if node == host => Some((origin, *through)),
+        _ => None,
+    });
+    before.any(|(of, through)| Some(of) == told.scope.origin.as_ref() && through >= last)
 }
 
 /// Through where a node had an origin when it was told, if it had everything through a sequence.

@@ -408,6 +408,20 @@ fn p9_a_fence_binds_whoever_still_trusts_its_cache() {
     assert_eq!(run.verdicts(), [Verdict::Unsound], "trust that began after it was said");
 }
 
+#[test]
+fn p9_who_dropped_what_it_missed_may_trust_before_that_comes_after_all() {
+    let with = |told: bool| {
+        let mut run = Run::faultless();
+        run.publish("d", 4, Sure::Stored).fence(4, true, false);
+        if told {
+            run.missed("hole", 4, 4, Some(ORIGIN));
+        }
+        run.trust(1, 1000).hear(1, 4, "d");
+        run.verdicts().contains(&Verdict::Unsound)
+    };
+    assert!(with(false) && !with(true));
+}
+
 /// A subscriber that trusts its cache passes over `v1`, which newer ones of its key replace.
 fn replaced(tell: &dyn Fn(&mut Run)) -> Vec<Verdict> {
     let mut run = Run::faultless();

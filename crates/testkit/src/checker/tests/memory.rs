@@ -106,12 +106,19 @@ fn p4_nothing_is_stored_without_a_disk() {
 
 /// A subscriber of web-1 that is told that web-2's journal is forgotten, once web-2 is back.
 fn told(origin: &str, through: u64, before: impl Fn(&mut Run)) -> Vec<Verdict> {
+    told_at(origin, (through, through), before)
+}
+
+/// The same with what web-1 had before it was told, and after that.
+fn told_at(origin: &str, had: (u64, u64), before: impl Fn(&mut Run)) -> Vec<Verdict> {
     let mut run = Run::faultless();
     other(&mut run, "j2");
     before(&mut run);
-    run.missed("forgotten", 0, 0, Some(origin));
-    let (node, of) = ("web-1".into(), "web-2/j2".into());
-    run.say(What::Holds { node, origin: of, base: 0, through, durable: through });
+    let holds = |through| {
+        let (node, origin) = ("web-1".into(), "web-2/j2".into());
+        What::Holds { node, origin, base: 0, through, durable: through }
+    };
+    run.say(holds(had.0)).missed("forgotten", 0, 0, Some(origin)).say(holds(had.1));
     in_memory(&mut run, "web-2");
     run.verdicts()
 }
@@ -135,6 +142,8 @@ fn p1_forgotten_of_memory_needs_an_end_whose_last_word_is_not_here() {
     assert_eq!(told("web-2/j2", 7, |run| ends(run, None)), clean());
     assert_eq!(told("web-2/j2", 7, |run| ends(run, Some(&[]))), needless);
     assert_eq!(told("web-2/j2", 6, |run| ends(run, Some(&[]))), clean(), "more was numbered");
+    let late = told_at("web-2/j2", (6, 7), |run| ends(run, Some(&[])));
+    assert_eq!(late, clean(), "the rest came from others after that");
     let deaf = |run: &mut Run| ends(run, Some(&["web-1"]));
     assert_eq!(told("web-2/j2", 7, deaf), clean(), "web-1 never heard that this was all");
     let second = |run: &mut Run| {
