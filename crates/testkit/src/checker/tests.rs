@@ -11,6 +11,7 @@ use super::*;
 mod disks;
 mod members;
 mod memory;
+mod unseen;
 
 const ORIGIN: &str = "web-1/j1";
 
