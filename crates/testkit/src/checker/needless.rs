@@ -124,9 +124,14 @@ fn forgotten(
     }
 }
 
-/// Whether a node was seen to have everything of an origin through a sequence before it was told.
+/// Whether a node was seen to have everything of an origin through a sequence before anybody was
+/// told.
 fn had(told: &Told, lines: &[Line], host: &str, last: u64) -> bool {
-    let before = lines.get(..told.order).unwrap_or_default().iter();
+    let same = |line: &&Line| match &line.what {
+        What::Missed { offset, scope, .. } => *offset == told.offset && *scope == told.scope,
+        _ => false,
+    };
+    let before = lines.iter().take_while(|line| !same(line));
     let mut before = before.filter_map(|line| match &line.what {
         What::Holds { node, origin, through, .. } if node == host => Some((origin, *through)),
         _ => None,
