@@ -133,6 +133,16 @@ impl Cuts {
         self.origins.iter().map(|(origin, cut)| (origin.clone(), cut.lost)).collect()
     }
 
+    /// Something is lost that was not before.
+    pub(crate) fn lose_more_than(&self, before: &Self) -> bool {
+        let more = |(origin, cut): (&Origin, &Reach)| {
+            let before = before.origins.get(origin);
+            before.map_or(Offset::ZERO, Reach::lost_at) < cut.lost_at()
+                || before.map_or(Sequence::ZERO, |cut| cut.lost) < cut.lost
+        };
+        self.forgotten != before.forgotten || self.origins.iter().any(more)
+    }
+
     /// Where somebody begins who lacks what was cut of an origin above a sequence: before every
     /// mark. Marks are offsets, and do not say which sites had something above a sequence: all of
     /// them are named, for a wider scope is never wrong.

@@ -54,6 +54,7 @@ enum Aged {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     Unneeded,
+    Replaced,
     Old,
     Pressed,
 }
@@ -66,9 +67,8 @@ impl Writer {
             |writer: &Self, segments| writer.shared.numbering().space.is_pressed(segments);
         if pressed(self, SEGMENTS_SOFT) {
             self.coalesce_step()?;
-            while pressed(self, SEGMENTS_HARD) && self.retain.pass.is_some() {
-                self.coalesce_step()?;
-            }
+            // What was written during a pass may make another one worth it.
+            while pressed(self, SEGMENTS_HARD) && self.coalesce_step()? {}
             while pressed(self, SEGMENTS_HARD) && self.cut_oldest(Why::Pressed)? {}
         }
         if self.retain.aged == Aged::Passes {
@@ -116,7 +116,8 @@ impl Writer {
         if past { Some(Why::Unneeded) } else { old.then_some(Why::Old) }
     }
 
-    /// Cuts the oldest segment; false if there is none but the one that is written.
+    /// Cuts the oldest segment; false if there is none but the one that is written, or if something
+    /// would be lost of what is to be replaced.
     fn cut_oldest(&mut self, why: Why) -> Result<bool, Failure> {
         let shared = Arc::clone(&self.shared);
         let mut cuts = shared.cuts().clone();
@@ -128,6 +129,9 @@ impl Writer {
         let producers = oldest.producers.clone();
         drop(catalog);
         shared.wounds().mark(end, &mut cuts);
+        if why == Why::Replaced && cuts.lose_more_than(&shared.cuts()) {
+            return Ok(false);
+        }
         self.store_cuts(&cuts, &producers)?;
         let mut numbering = shared.numbering();
         for (origin, cut) in &cuts.origins {
@@ -144,6 +148,9 @@ impl Writer {
         let file = shared.storage.segment_name(first);
         match why {
             Why::Unneeded => tracing::info!(file, through = %end, "everybody is past it: removed"),
+            Why::Replaced => {
+                tracing::info!(file, through = %end, "newer events replace all of it: removed");
+            }
             Why::Old => tracing::warn!(file, through = %end, "older than max_age: removed"),
             Why::Pressed => tracing::warn!(
                 file, through = %end,
@@ -158,20 +165,21 @@ impl Writer {
         Ok(true)
     }
 
-    /// Coalesces one segment, and begins or ends a pass around it.
-    fn coalesce_step(&mut self) -> Result<(), Failure> {
-        let mut pass = match self.retain.pass.take() {
-            Some(pass) => pass,
-            None => match self.begin_pass() {
-                Some(pass) => pass,
-                None => return Ok(()),
-            },
+    /// Coalesces one segment, and begins or ends a pass around it; false if no pass is worth it.
+    fn coalesce_step(&mut self) -> Result<bool, Failure> {
+        let Some(mut pass) = self.retain.pass.take().or_else(|| self.begin_pass()) else {
+            return Ok(false);
         };
-        let Some(first) = pass.waiting.pop() else { return Ok(()) };
+        let Some(first) = pass.waiting.pop() else { return Ok(false) };
         let coalesced = self.coalesce_segment(&mut pass, first);
         coalesced.map_err(|error| self.failed("coalesce a segment", error.to_string()))?;
-        self.retain.pass = (!pass.waiting.is_empty()).then_some(pass);
-        Ok(())
+        if pass.waiting.is_empty() {
+            // Else each pass would read what earlier ones left of them.
+            while self.cut_oldest(Why::Replaced)? {}
+        } else {
+            self.retain.pass = Some(pass);
+        }
+        Ok(true)
     }
 
     /// A pass, if enough of the journal was not looked at yet: else it would be read again and
@@ -179,12 +187,17 @@ impl Writer {
     fn begin_pass(&self) -> Option<Pass> {
         let catalog = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner);
         let sealed = catalog.sealed();
-        let bytes = |of: &[&Segment]| of.iter().map(|segment| segment.length).sum::<u64>();
-        let all: Vec<_> = sealed.iter().collect();
-        let fresh: Vec<_> = sealed.iter().filter(|segment| !segment.coalesced).collect();
-        let worth = !fresh.is_empty() && bytes(&fresh) >= bytes(&all) / 4;
+        let all: u64 = sealed.iter().map(|segment| segment.length).sum();
+        let fresh = sealed.iter().filter(|segment| !segment.coalesced);
+        let fresh: Vec<_> = fresh.map(|segment| (segment.first, segment.length)).collect();
         let waiting = sealed.iter().map(|segment| segment.first).collect();
         drop(catalog);
+        let wounds = self.shared.wounds();
+        // What is wounded stays as it is until it is healed.
+        let fresh = fresh.iter().filter(|(first, _)| !wounds.is_wounded(*first));
+        let fresh: u64 = fresh.map(|(_, length)| length).sum();
+        drop(wounds);
+        let worth = fresh > 0 && fresh >= all / 4;
         let heads = self.shared.starts().snapshot();
         worth.then(|| Pass::new(self.shared.origin.clone(), heads, self.shared.planted, waiting))
     }
