@@ -9,8 +9,10 @@ mod opening;
 mod says;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use evermesh_event::limits::MESH_MESSAGE_BYTES_MAX;
 use evermesh_event::{NodeName, Origin};
@@ -25,7 +27,10 @@ use self::says::Said;
 use crate::backoff::Backoff;
 use crate::dial::Dialled;
 use crate::peers::Shared;
-use crate::ping;
+use crate::ping::{self, Unpinged};
+
+/// How long may be read of what a peer said before it ended its pings: it says nothing new.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Keeps a link to an address until it is told to end.
 pub(crate) async fn keep(shared: Arc<Shared>, address: String, drain: CancellationToken) {
@@ -76,13 +81,28 @@ async fn once(shared: &Arc<Shared>, address: &str, backoff: &mut Backoff) -> Str
     shared.members.linked(address, &name);
     tracing::info!(peer = %name, address, "linked");
     let (origin, echoed) = (link.origin.clone(), Notify::new());
-    let why = tokio::select! {
-        why = link.run(said, &echoed) => format!("{name} {why}"),
-        why = ping::ping(shared, &origin, client, &echoed) => format!("{name} {why}"),
-    };
+    let run = pin!(link.run(said, &echoed));
+    let why = both(run, ping::ping(shared, &origin, client, &echoed)).await;
     shared.repair.mend().unlinked(&name);
     shared.repair.change(|repair| repair.unlinked(&name));
-    why
+    format!("{name} {why}")
+}
+
+/// Whichever of the two streams of a link ends first ends the other. But a peer that drains ends
+/// its pings, too, and what it said before, to its last word, may still be unread.
+async fn both(
+    mut run: Pin<&mut impl Future<Output = String>>,
+    pings: impl Future<Output = Unpinged>,
+) -> String {
+    let unpinged = tokio::select! {
+        biased;
+        why = &mut run => return why,
+        unpinged = pings => unpinged,
+    };
+    match unpinged {
+        Unpinged::Silent(why) => why,
+        Unpinged::Ended(why) => tokio::time::timeout(LAST_WORDS, run).await.unwrap_or(why),
+    }
 }
 
 /// A link that was welcomed.
@@ -114,14 +134,18 @@ impl Link<'_> {
         let (mut repair, mut wounds) = (self.shared.repair.watch(), journal.wounds());
         let requests = self.requests.clone();
         let mut due = self.wants().or_else(|| self.due());
+        let mut listens = true;
         loop {
             tokio::select! {
                 biased;
-                place = requests.reserve(), if due.is_some() => {
-                    let Ok(place) = place else { return "ended".into() };
-                    place.send(v1::PullRequest { message: due.take() });
-                    due = self.due();
-                }
+                place = requests.reserve(), if due.is_some() && listens => match place {
+                    Ok(place) => {
+                        place.send(v1::PullRequest { message: due.take() });
+                        due = self.due();
+                    }
+                    // It hears nothing more. What it said before is still to be read.
+                    Err(_) => listens = false,
+                },
                 changed = durable.changed() => {
                     if changed.is_err() || durable.borrow_and_update().failed {
                         return "is no longer pulled from: this node's disk failed".into();

@@ -64,13 +64,22 @@ pub(crate) fn answer(
     ReceiverStream::new(stream)
 }
 
-/// Pings a peer four times a lease; returns why it is not there any more.
+/// Why a peer is pinged no more.
+#[derive(Debug)]
+pub(crate) enum Unpinged {
+    /// It does not answer, or may not: nothing more comes from it.
+    Silent(String),
+    /// It ended the stream.
+    Ended(String),
+}
+
+/// Pings a peer four times a lease, until it is not there any more.
 pub(crate) async fn ping(
     shared: &Shared,
     origin: &Origin,
     mut client: MeshServiceClient<Channel>,
     echoed: &Notify,
-) -> String {
+) -> Unpinged {
     let lease = shared.parts.lease;
     let (pings, stream) = mpsc::channel(PINGS_MAX);
     let start = Bytes::copy_from_slice(shared.parts.journal.start().id.as_bytes());
@@ -80,12 +89,12 @@ pub(crate) async fn ping(
     // The first is in the stream before the call: some servers answer only then.
     let first = message(sent.next(shared.parts.clock.boot()), list.news(&shared.parts.journal));
     if pings.try_send(first).is_err() {
-        return "the first ping found no place".into();
+        return Unpinged::Silent("the first ping found no place".into());
     }
     let echoes = tokio::time::timeout(lease, client.ping(ReceiverStream::new(stream))).await;
     let mut echoes = match echoes {
         Ok(Ok(echoes)) => echoes.into_inner(),
-        Ok(Err(status)) => return format!("refused to be pinged: {}", status.message()),
+        Ok(Err(status)) => return ended("refused to be pinged", &status),
         Err(_) => return silent(lease),
     };
     let mut due = tokio::time::interval(lease / 4);
@@ -101,7 +110,7 @@ pub(crate) async fn ping(
                         let (name, now) = (&origin.node, shared.parts.clock.boot());
                         shared.members.told(name, &lists::read(&echo.members), now);
                         if shared.members.has_left(name) {
-                            return "has left".into();
+                            return Unpinged::Silent("has left".into());
                         }
                         note_head(shared, origin, &echo);
                         sent.echoed(shared, origin, &echo);
@@ -112,8 +121,8 @@ pub(crate) async fn ping(
                         shared.repair.holds(&origin.node, held);
                         echoed.notify_one();
                     }
-                    Ok(None) => return "ended".into(),
-                    Err(status) => return format!("ended: {}", status.message()),
+                    Ok(None) => return Unpinged::Ended("ended".into()),
+                    Err(status) => return ended("ended", &status),
                 }
                 continue;
             }
@@ -172,8 +181,12 @@ impl Sent {
     }
 }
 
-fn silent(lease: Duration) -> String {
-    format!("did not answer pings for {lease:?}")
+fn ended(what: &str, status: &Status) -> Unpinged {
+    Unpinged::Ended(format!("{what}: {}", status.message()))
+}
+
+fn silent(lease: Duration) -> Unpinged {
+    Unpinged::Silent(format!("did not answer pings for {lease:?}"))
 }
 
 /// How far a peer says that its own events are on its disk, kept for the day it was restored from

@@ -220,23 +220,31 @@ async fn p1_what_was_cut_after_it_had_been_replaced_is_led_over_and_not_missed()
     });
     peer.journal.cursors().presence("web-2", Presence::Expected);
     let data = Bytes::from(vec![b'x'; 4000]);
-    let mut others = 0;
-    for n in 0..=120 {
-        let (id, key, data) = (format!("keyed-{n}"), "k".into(), data.clone());
+    let mut published = 0;
+    // Segments of which nothing is left go at once.
+    while peer.journal.oldest() == Offset::ZERO {
+        let (id, key, data) = (format!("keyed-{published}"), "k".into(), data.clone());
         let event = v1::Event { id, key, coalesce: true, data, ..Default::default() };
         peer.append_event(event).await;
-    }
-    // Segments of which nothing is left make room for one that is begun.
-    while peer.journal.oldest() == Offset::ZERO {
-        let (id, data) = (format!("other-{others}"), data.clone());
-        peer.append_event(v1::Event { id, data, ..Default::default() }).await;
-        others += 1;
+        published += 1;
     }
     let (origin, head) = (peer.journal.origin().clone(), peer.journal.own_head());
     assert_eq!(peer.journal.holdings()[&origin].base, Sequence::ZERO, "it serves everybody");
     let (events, keyed, marks) = pulled(&peer, head).await;
-    assert_eq!((events, keyed), (others + 1, vec!["keyed-120".to_owned()]));
+    assert!(events < published, "{events} of {published}");
+    assert_eq!(keyed.last(), Some(&format!("keyed-{}", published - 1)));
     assert_eq!(marks[0].previous(), Sequence::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p1_what_a_peer_says_before_it_ends_is_read_to_its_last_word() {
+    let blocks: Vec<_> = (1..=200).map(|n| block("web-2", n - 1, &[n])).collect();
+    let peer = Peer::start(Script { blocks: bytes(&blocks), ends: true, ..Script::default() });
+    let last_word = (origin("web-2").journal, Sequence::from_u64((1 << 40) + 200));
+    let ended = || peer.journal.member(&origin("web-2").node).map(|listed| listed.ended);
+    peer.until(|_| ended() == Some(vec![last_word])).await;
+    assert_eq!(peer.journal.frontier().get(&origin("web-2")), last_word.1);
+    assert_eq!(peer.hellos().len(), 1, "on the first link");
 }
 
 #[tokio::test(start_paused = true)]

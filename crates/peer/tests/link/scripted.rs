@@ -44,13 +44,15 @@ pub(crate) struct Script {
     pub(crate) knows: Vec<Origin>,
     /// It can be dialled.
     pub(crate) there: bool,
+    /// It ends for good once it has sent each block by itself, without listening any more.
+    pub(crate) ends: bool,
 }
 
 impl Default for Script {
     fn default() -> Self {
         let (blocks, members, knows) = (Vec::new(), Vec::new(), Vec::new());
         let welcome = "web-2".into();
-        Self { welcome, journal: 7, blocks, echoes: true, members, knows, there: true }
+        Self { welcome, journal: 7, blocks, echoes: true, members, knows, there: true, ends: false }
     }
 }
 
@@ -77,6 +79,19 @@ impl Script {
             frontier: self.known().chain([own]).collect(),
             members: self.members.clone(),
         }
+    }
+
+    fn says(&self) -> Vec<v1::pull_response::Message> {
+        use v1::pull_response::Message;
+        let send = |blocks: &[Bytes]| Message::Blocks(v1::Blocks { blocks: blocks.to_vec() });
+        let welcome = Message::Welcome(self.welcome());
+        if !self.ends {
+            return vec![welcome, send(&self.blocks)];
+        }
+        let head = (1 << 40) + self.blocks.len() as u64;
+        let goodbye = Message::Goodbye(v1::Goodbye { head, r#final: true, leaves: false });
+        let blocks = self.blocks.chunks(1).map(send);
+        [welcome].into_iter().chain(blocks).chain([goodbye]).collect()
     }
 }
 
@@ -107,17 +122,23 @@ impl MeshService for Scripted {
         request: Request<Streaming<v1::PullRequest>>,
     ) -> Result<Response<Self::PullStream>, Status> {
         use v1::pull_request::Message as Said;
-        use v1::pull_response::Message;
         let (answers, stream) = mpsc::channel(4);
         let Self { script, told, ends } = self.clone();
         let mut said = request.into_inner();
         tokio::spawn(async move {
-            let (welcome, blocks) = {
+            let (says, last) = {
                 let script = script.lock().unwrap();
-                (script.welcome(), v1::Blocks { blocks: script.blocks.clone() })
+                (script.says(), script.ends)
             };
-            for message in [Message::Welcome(welcome), Message::Blocks(blocks)] {
+            if last && let Ok(Some(first)) = said.message().await {
+                let Some(Said::Hello(hello)) = first.message else { return };
+                told.lock().unwrap().hellos.push(hello);
+            }
+            for message in says {
                 let _ = answers.send(Ok(v1::PullResponse { message: Some(message) })).await;
+            }
+            if last {
+                return;
             }
             loop {
                 let request = tokio::select! {
@@ -143,8 +164,13 @@ impl MeshService for Scripted {
         request: Request<Streaming<v1::PingRequest>>,
     ) -> Result<Response<Self::PingStream>, Status> {
         let (answers, stream) = mpsc::channel(4);
-        let (mut said, echoes) = (request.into_inner(), self.script.lock().unwrap().echoes);
+        let script = self.script.lock().unwrap();
+        let (mut said, echoes, ends) = (request.into_inner(), script.echoes, script.ends);
+        drop(script);
         tokio::spawn(async move {
+            if ends {
+                return;
+            }
             while let Ok(Some(ping)) = said.message().await {
                 let echo = v1::PingResponse { number: ping.number, ..Default::default() };
                 if echoes {
