@@ -112,13 +112,11 @@ impl Journal {
         let events = events.as_ref();
         let shared = self.shared();
         let bytes: usize = events.iter().map(|intake| intake.event.length() + ENTRY_BYTES).sum();
-        let permit = enter(shared, bytes).await?;
-        let mut numbering = shared.numbering();
-        running(shared)?;
-        let now = shared.clock.boot();
-        let result = numbering.append(shared, identity, events, counted, bytes, now);
-        settle(shared, numbering, permit, &result);
-        result
+        number(shared, bytes, |numbering| {
+            let now = shared.clock.boot();
+            numbering.append(shared, identity, events, counted, bytes, now)
+        })
+        .await
     }
 
     /// Applies the receiver's rule to a block that came from another node, and appends what is new
@@ -129,12 +127,8 @@ impl Journal {
     /// If the journal is full, failed, closed or out of numbers.
     pub async fn take(&self, block: Block) -> Result<Taken, AppendError> {
         let shared = self.shared();
-        let permit = enter(shared, block.encoded().len()).await?;
-        let mut numbering = shared.numbering();
-        running(shared)?;
-        let result = numbering.take(shared, block);
-        settle(shared, numbering, permit, &result);
-        result
+        let bytes = block.encoded().len();
+        number(shared, bytes, |numbering| numbering.take(shared, block)).await
     }
 
     /// A member is met under this journal id. If its name was known under another one, what nobody
@@ -144,12 +138,7 @@ impl Journal {
     /// If the journal is full, failed, closed or out of numbers.
     pub async fn meet(&self, origin: &Origin) -> Result<(), AppendError> {
         let shared = self.shared();
-        let permit = enter(shared, ROOM_UNIT_BYTES).await?;
-        let mut numbering = shared.numbering();
-        running(shared)?;
-        let met = Ok(numbering.meet(shared, origin));
-        settle(shared, numbering, permit, &met);
-        met.map(drop)
+        tell(shared, |numbering| Ok(numbering.meet(shared, origin))).await.map(drop)
     }
 
     /// Somebody else holds events of this origin, whose name another node is `there` with under
@@ -167,12 +156,7 @@ impl Journal {
             return Ok(());
         }
         let shared = self.shared();
-        let permit = enter(shared, ROOM_UNIT_BYTES).await?;
-        let mut numbering = shared.numbering();
-        running(shared)?;
-        let told = Ok(numbering.meet_former(shared, origin));
-        settle(shared, numbering, permit, &told);
-        told.map(drop)
+        tell(shared, |numbering| Ok(numbering.meet_former(shared, origin))).await.map(drop)
     }
 
     /// Whether an origin was met.
@@ -193,14 +177,12 @@ impl Journal {
     /// If the journal is full, failed, closed or out of numbers.
     pub async fn depart(&self, node: &NodeName) -> Result<(), AppendError> {
         let shared = self.shared();
-        let permit = enter(shared, ROOM_UNIT_BYTES).await?;
-        let mut numbering = shared.numbering();
-        running(shared)?;
-        let told = Ok(numbering.depart(shared, node));
-        let at = numbering.head();
-        settle(shared, numbering, permit, &told);
-        self.settled(node, at);
-        told.map(drop)
+        let told = tell(shared, |numbering| {
+            numbering.depart(shared, node);
+            Ok(numbering.head())
+        });
+        self.settled(node, told.await?);
+        Ok(())
     }
 
     /// A member is linked under this journal. If it was under another one last, what nobody had of
@@ -236,17 +218,16 @@ impl Journal {
         there: &[JournalId],
     ) -> Result<(), AppendError> {
         let shared = self.shared();
-        let permit = enter(shared, ROOM_UNIT_BYTES).await?;
-        let mut numbering = shared.numbering();
-        running(shared)?;
-        let journal = linked.or_else(|| self.present_of(node).first().copied());
-        let told = Ok(journal.is_some_and(|journal| {
-            let origin = Origin { node: node.clone(), journal };
-            numbering.present(shared, &origin, there)
-        }));
-        settle(shared, numbering, permit, &told);
+        tell(shared, |numbering| {
+            let journal = linked.or_else(|| self.present_of(node).first().copied());
+            if let Some(journal) = journal {
+                numbering.present(shared, &Origin { node: node.clone(), journal }, there);
+            }
+            Ok(())
+        })
+        .await?;
         shared.bell.ring();
-        told.map(drop)
+        Ok(())
     }
 
     /// Stores that a scope may be lost, and steps over it where it names a range of another origin.
@@ -256,18 +237,36 @@ impl Journal {
     /// If the journal is full, failed, closed or out of numbers.
     pub async fn miss(&self, missed: Missed) -> Result<Option<Offset>, AppendError> {
         let shared = self.shared();
-        let permit = enter(shared, ROOM_UNIT_BYTES).await?;
-        let mut numbering = shared.numbering();
-        running(shared)?;
-        let result = numbering.miss(shared, missed);
-        settle(shared, numbering, permit, &result);
-        result
+        tell(shared, |numbering| numbering.miss(shared, missed)).await
     }
 }
 
 /// Nodes are there under all journals but the first, under which the member was linked last.
 fn are_there(present: &[JournalId], there: &[JournalId]) -> bool {
     present.iter().skip(1).all(|other| there.contains(other))
+}
+
+/// Numbers what takes so many bytes: waits for its room, asks whether the journal runs, and settles
+/// whatever was queued.
+async fn number<T>(
+    shared: &Shared,
+    bytes: usize,
+    act: impl FnOnce(&mut numbering::Numbering) -> Result<T, AppendError>,
+) -> Result<T, AppendError> {
+    let permit = enter(shared, bytes).await?;
+    let mut numbering = shared.numbering();
+    running(shared)?;
+    let result = act(&mut numbering);
+    settle(shared, numbering, permit, &result);
+    result
+}
+
+/// The same for what is at most a missed.
+async fn tell<T>(
+    shared: &Shared,
+    act: impl FnOnce(&mut numbering::Numbering) -> Result<T, AppendError>,
+) -> Result<T, AppendError> {
+    number(shared, ROOM_UNIT_BYTES, act).await
 }
 
 /// Waits until so many bytes may be unwritten. First come, first served.

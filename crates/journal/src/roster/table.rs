@@ -10,8 +10,11 @@ use super::{Departed, Listed, Merged};
 
 /// Members that are remembered, with those that left.
 const MEMBERS_MAX: usize = 4096;
-/// Journals of one name of which it is known that nothing more is to be told.
-const CLOSED_MAX: usize = 16;
+/// Journals of one name of which it is known that nothing more is to be told: as many as origins
+/// that a mesh may remember.
+const CLOSED_MAX: usize = 4096;
+/// Journals of one name that are over: as long as somebody may still list them.
+const OVER_MAX: usize = 1024;
 /// Journals of one name that are known from others only. What is told of one of them as missed
 /// concerns the whole name, so the oldest may go.
 const HEARD_MAX: usize = 4;
@@ -32,6 +35,9 @@ pub(crate) struct Row {
     pub(crate) away: Duration,
     /// Its journals of which nothing more is to be told, the newest last.
     pub(crate) closed: Vec<JournalId>,
+    /// Those of them of which nothing is held or known any more. Whatever others still say of one
+    /// is nothing new.
+    pub(crate) over: Vec<JournalId>,
     /// Under which others were linked with it, and this node never was: something may be missed of
     /// them. The newest last.
     pub(crate) heard: Vec<JournalId>,
@@ -182,10 +188,11 @@ impl Table {
 
     pub(super) fn lives(&mut self, origin: &Origin) -> bool {
         let Some(row) = self.rows.get_mut(&origin.node) else { return false };
-        let before = (row.closed.len(), row.listed.ended.len());
+        let before = (row.closed.len() + row.over.len(), row.listed.ended.len());
         row.closed.retain(|closed| *closed != origin.journal);
+        row.over.retain(|over| *over != origin.journal);
         row.listed.ended.retain(|(journal, _)| *journal != origin.journal);
-        let changed = (row.closed.len(), row.listed.ended.len()) != before;
+        let changed = (row.closed.len() + row.over.len(), row.listed.ended.len()) != before;
         if changed {
             self.dirty.insert(origin.node.clone());
         }
@@ -221,8 +228,27 @@ impl Table {
             let mut ended = row.listed.ended.iter();
             let reached = ended
                 .any(|(journal, head)| *journal == origin.journal && *head == at && seen <= *head);
-            reached || row.closed.contains(&origin.journal)
+            reached || row.closed.contains(&origin.journal) || row.over.contains(&origin.journal)
         })
+    }
+
+    /// Of which nothing more is to be told, the oldest first.
+    pub(super) fn closed_of(&self, name: &NodeName) -> Vec<JournalId> {
+        self.rows.get(name).map(|row| row.closed.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn is_over(&self, origin: &Origin) -> bool {
+        self.rows.get(&origin.node).is_some_and(|row| row.over.contains(&origin.journal))
+    }
+
+    /// Nothing of these is held or known any more.
+    pub(super) fn over(&mut self, name: &NodeName, journals: &[JournalId]) {
+        let Some(row) = self.rows.get_mut(name).filter(|_| !journals.is_empty()) else { return };
+        row.closed.retain(|closed| !journals.contains(closed));
+        row.over.extend(journals);
+        let surplus = row.over.len().saturating_sub(OVER_MAX);
+        row.over.drain(..surplus);
+        self.dirty.insert(name.clone());
     }
 
     pub(super) fn close(&mut self, origin: &Origin) {
@@ -315,8 +341,8 @@ impl Table {
 impl Row {
     /// Others are linked with it under this journal, or were.
     fn hear(&mut self, journal: JournalId) {
-        let known = self.listed.present.contains(&journal) || self.closed.contains(&journal);
-        if known || self.heard.contains(&journal) {
+        let told = self.closed.contains(&journal) || self.over.contains(&journal);
+        if told || self.listed.present.contains(&journal) || self.heard.contains(&journal) {
             return;
         }
         self.heard.push(journal);

@@ -53,17 +53,25 @@ pub(super) fn load(read: &ReadTransaction) -> Result<Vec<(NodeName, Row)>, Troub
     Ok(rows)
 }
 
-/// When it left, whether that is settled and it is dropped, how long it is away, closed journals,
-/// those that others said are there, then `evermesh.v1.ListedMember`.
+/// Set: the lists of closed journals and of those that are over stand behind the others, as long as
+/// they have to be. Clear: an older version wrote the row.
+const LONG_LISTS: u8 = 4;
+
+/// When it left, whether that is settled and it is dropped, how long it is away, no closed
+/// journals, those that others said are there, closed ones, those that are over, then
+/// `evermesh.v1.ListedMember`.
 fn encode(name: &NodeName, row: &Row) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.put_u64_le(millis(row.left_at));
-    bytes.put_u8(u8::from(row.settled) | u8::from(row.dropped) << 1);
+    bytes.put_u8(u8::from(row.settled) | u8::from(row.dropped) << 1 | LONG_LISTS);
     bytes.put_u64_le(millis(row.away));
-    bytes.put_u8(u8::try_from(row.closed.len()).unwrap_or(u8::MAX));
-    row.closed.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
+    bytes.put_u8(0);
     bytes.put_u8(u8::try_from(row.heard.len()).unwrap_or(u8::MAX));
     row.heard.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
+    for list in [&row.closed, &row.over] {
+        bytes.put_u16_le(u16::try_from(list.len()).unwrap_or(u16::MAX));
+        list.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
+    }
     bytes.put_slice(&row.listed.to_proto(name).encode_to_vec());
     bytes
 }
@@ -76,17 +84,26 @@ fn decode(mut bytes: &[u8]) -> Result<(NodeName, Row), Trouble> {
     let flags = bytes.get_u8();
     let (settled, dropped) = (flags & 1 != 0, flags & 2 != 0);
     let away = Duration::from_millis(bytes.get_u64_le());
-    let closed = journals(&mut bytes)?;
-    let heard = journals(&mut bytes)?;
+    let short = |_| unreadable("a member is cut short");
+    let count = bytes.try_get_u8().map_err(short)?;
+    let mut closed = journals(&mut bytes, count.into())?;
+    let count = bytes.try_get_u8().map_err(short)?;
+    let heard = journals(&mut bytes, count.into())?;
+    let mut over = Vec::new();
+    if flags & LONG_LISTS != 0 {
+        for list in [&mut closed, &mut over] {
+            let count = bytes.try_get_u16_le().map_err(short)?;
+            *list = journals(&mut bytes, count)?;
+        }
+    }
     let listed = v1::ListedMember::decode(bytes).map_err(unreadable)?;
     let (name, listed) = Listed::from_proto(&listed).ok_or_else(|| unreadable("a member"))?;
-    Ok((name, Row { listed, left_at, settled, dropped, away, closed, heard }))
+    Ok((name, Row { listed, left_at, settled, dropped, away, closed, over, heard }))
 }
 
-/// How many, then each.
-fn journals(bytes: &mut &[u8]) -> Result<Vec<JournalId>, Trouble> {
+/// So many of them.
+fn journals(bytes: &mut &[u8], count: u16) -> Result<Vec<JournalId>, Trouble> {
     let short = || unreadable("a member is cut short");
-    let count = bytes.try_get_u8().map_err(|_| short())?;
     let mut journals = Vec::new();
     for _ in 0..count {
         let (journal, rest) = bytes.split_at_checked(16).ok_or_else(short)?;

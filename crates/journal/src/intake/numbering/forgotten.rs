@@ -9,6 +9,11 @@ use evermesh_proto::v1;
 
 use super::Numbering;
 use crate::shared::Shared;
+use crate::starts::Starts;
+
+/// Former journals of one name that stay known although nothing of them is held: a node that comes
+/// back on another disk has to hear that there was one before. Each start in memory mode is one.
+const FORMER_MAX: usize = 16;
 
 impl Numbering {
     /// An origin is met. A second journal of one name means that the former may be lost with what
@@ -48,7 +53,8 @@ impl Numbering {
     /// A former journal of a name is met by what others hold of it, while a node is there under
     /// another: what nobody had of this one is missed. True if it was told.
     pub(in crate::intake) fn meet_former(&mut self, shared: &Shared, origin: &Origin) -> bool {
-        if *origin == self.origin || self.knows(shared, origin) {
+        let known = self.knows(shared, origin) || shared.roster.is_over(origin);
+        if *origin == self.origin || known {
             return false;
         }
         let seen = shared.starts().durable_head(origin);
@@ -95,9 +101,40 @@ impl Numbering {
             self.tell_forgotten(shared, other);
         }
         let beside = beside.into_iter().map(|other| other.journal);
-        let present = std::iter::once(origin.journal).chain(beside).collect();
+        let present: Vec<_> = std::iter::once(origin.journal).chain(beside).collect();
+        self.over(shared, &origin.node, &present);
         shared.roster.present(&origin.node, present);
         !gone.is_empty()
+    }
+
+    /// A node is there under these journals. Of the former ones of its name that ended in order,
+    /// all of which is here, nothing is to be told either, however many last words come after
+    /// theirs; and the oldest of those of which nothing is to be told are forgotten once nothing of
+    /// them is held.
+    fn over(&mut self, shared: &Shared, node: &NodeName, present: &[JournalId]) {
+        let former = |origin: &Origin| !present.contains(&origin.journal);
+        let starts = shared.starts();
+        for origin in self.known_of(&starts, node).into_iter().filter(former) {
+            let seen = starts.durable_head(&origin);
+            let closed = shared.roster.is_closed(&origin, self.frontier.get(&origin), seen);
+            if closed && !shared.roster.is_over(&origin) {
+                shared.roster.close(&origin);
+            }
+        }
+        drop(starts);
+        let mut over = shared.roster.closed_of(node);
+        over.retain(former);
+        over.truncate(over.len().saturating_sub(FORMER_MAX));
+        over.retain(|origin| !self.holds(shared, origin));
+        self.forget_all(shared, &over);
+        shared.roster.over(node, &over);
+    }
+
+    /// Something of an origin is held, or is lacking because of damage.
+    fn holds(&self, shared: &Shared, origin: &Origin) -> bool {
+        let cut = shared.cuts().origins.get(origin).map_or(Sequence::ZERO, |cut| cut.through);
+        let gone = cut.max(self.bases.get(origin));
+        gone < self.frontier.get(origin) || !shared.wounds().is_empty()
     }
 
     /// What nobody has of a member that left is told. True if there may be something.
@@ -151,9 +188,7 @@ impl Numbering {
     /// The journals of a name of which something may be missed that was not told.
     pub(in crate::intake) fn untold(&self, shared: &Shared, node: &NodeName) -> Vec<Origin> {
         let starts = shared.starts();
-        let mut origins: Vec<_> = starts.origins_of(node).cloned().collect();
-        let held = self.frontier.iter().map(|(held, _)| held);
-        origins.extend(held.filter(|held| held.node == *node).cloned());
+        let mut origins = self.known_of(&starts, node);
         origins.extend(shared.roster.heard_of(node));
         let closed = |of: &Origin| {
             shared.roster.is_closed(of, self.frontier.get(of), starts.durable_head(of))
@@ -164,29 +199,48 @@ impl Numbering {
         origins
     }
 
+    /// The journals of a name that are known, one or two times each.
+    fn known_of(&self, starts: &Starts, node: &NodeName) -> Vec<Origin> {
+        let held = self.frontier.iter().map(|(held, _)| held).filter(|held| held.node == *node);
+        starts.origins_of(node).chain(held).cloned().collect()
+    }
+
     /// Whatever was known of a name that left long ago is known no more. False while something of
     /// it is held.
     pub(crate) fn forget(&mut self, shared: &Shared, node: &NodeName) -> bool {
-        let of = self.frontier.iter().filter(|(origin, _)| origin.node == *node);
-        let of: Vec<_> = of.map(|(origin, at)| (origin.clone(), at)).collect();
-        let cut = shared.cuts().frontier();
-        let gone = |origin: &Origin| cut.get(origin).max(self.bases.get(origin));
-        if of.iter().any(|(origin, at)| gone(origin) < *at) {
+        let known = self.known_of(&shared.starts(), node);
+        if known.iter().any(|origin| self.holds(shared, origin)) {
             return false;
         }
+        self.forget_all(shared, &known);
+        true
+    }
+
+    /// What was forgotten in a former start is known again by rows that were not written since.
+    pub(crate) fn forget_again(&mut self, shared: &Shared) {
+        let gone = |origin: &Origin| {
+            shared.roster.is_over(origin) || shared.roster.is_dropped(&origin.node)
+        };
+        let starts = shared.starts().snapshot();
+        let held = self.frontier.iter().map(|(origin, _)| origin);
+        let known = starts.keys().chain(held).filter(|origin| gone(origin));
+        let mut known: Vec<_> = known.cloned().collect();
+        known.retain(|origin| *origin != self.origin && !self.holds(shared, origin));
+        self.forget_all(shared, &known);
+    }
+
+    fn forget_all(&mut self, shared: &Shared, origins: &[Origin]) {
         let mut starts = shared.starts();
-        let seen: Vec<_> = starts.origins_of(node).cloned().collect();
-        seen.iter().for_each(|origin| starts.forget(origin));
+        origins.iter().for_each(|origin| starts.forget(origin));
         drop(starts);
         let mut cuts = shared.cuts_mut();
-        for (origin, _) in of {
-            self.frontier.remove(&origin);
-            self.durable_frontier.remove(&origin);
-            self.bases.remove(&origin);
-            cuts.forget(&origin);
-            shared.replaced().remove(&origin);
+        for origin in origins {
+            self.frontier.remove(origin);
+            self.durable_frontier.remove(origin);
+            self.bases.remove(origin);
+            cuts.forget(origin);
+            shared.replaced().remove(origin);
         }
-        true
     }
 
     fn tell_forgotten(&mut self, shared: &Shared, origin: &Origin) {

@@ -141,13 +141,26 @@ fn the_list_is_bounded() {
         tell(&mut table, n, &[listed(n, 0, false)]);
     }
     assert_eq!(table.list().len(), MEMBERS_MAX);
-    let origin = |n: u8| Origin { node: name(1), journal: JournalId::new([n; 16]) };
-    for n in 0..=20 {
+    let journal = |n: usize| {
+        let mut id = [1; 16];
+        id[..8].copy_from_slice(&n.to_le_bytes());
+        JournalId::new(id)
+    };
+    let origin = |n| Origin { node: name(1), journal: journal(n) };
+    for n in 0..=CLOSED_MAX {
         table.ended(&origin(n), Sequence::from_u64(1));
         table.close(&origin(n));
     }
     let row = &table.rows[&name(1)];
     assert_eq!((row.listed.ended.len(), row.closed.len()), (ENDED_MAX, CLOSED_MAX));
+    let closed = table.closed_of(&name(1));
+    assert_eq!(closed[0], journal(1), "the oldest goes first");
+    table.over(&name(1), &closed);
+    let row = &table.rows[&name(1)];
+    assert_eq!((row.closed.len(), row.over.len()), (0, OVER_MAX));
+    let newest = origin(CLOSED_MAX);
+    assert!(table.is_over(&newest) && table.is_closed(&newest, Sequence::ZERO, Sequence::ZERO));
+    assert!(table.lives(&newest) && !table.is_over(&newest), "it is there again");
 }
 
 proptest! {
