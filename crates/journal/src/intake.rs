@@ -119,6 +119,14 @@ impl Journal {
         .await
     }
 
+    /// This node ends: from here on it numbers nothing more of its own, and whoever hands something
+    /// in hears that. Else the last word that others hear would not be the last, and what came after
+    /// it would be lost without a sign where the journal does not come back. What others numbered is
+    /// still taken.
+    pub fn seal(&self) {
+        self.shared().numbering().sealed = true;
+    }
+
     /// Applies the receiver's rule to a block that came from another node, and appends what is new
     /// in it. A block of this node's own origin is a duplicate: what this journal does not hold of
     /// it was never assured.

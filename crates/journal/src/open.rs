@@ -368,6 +368,7 @@ fn assemble(
         space: Space::new(&limits, catalog.bytes(), newest, free_bytes),
         queue: Vec::new(),
         uncharged: false,
+        sealed: false,
         published: 0,
         received: 0,
     };

@@ -1,10 +1,11 @@
 //! The drain: from running to having ended.
 //!
 //! In this order, so that nothing that was promised is lost on the way: load balancers hear that
-//! the node is not serving; the ports stop accepting; applications and members are told goodbye;
-//! calls under way end by themselves, or at the deadline; then the journal makes everything durable
-//! and closes. A second signal is impatience: what is left is dropped at once, and the journal
-//! still closes. When the journal fails there is nothing to wait for: all ends at once (P11).
+//! the node is not serving; the ports stop accepting; nothing more is numbered, so that the last
+//! word is the last; applications and members are told goodbye; calls under way end by themselves,
+//! or at the deadline; then the journal makes everything durable and closes. A second signal is
+//! impatience: what is left is dropped at once, and the journal still closes. When the journal
+//! fails there is nothing to wait for: all ends at once (P11).
 
 use std::io;
 use std::time::Duration;
@@ -150,6 +151,7 @@ impl Running {
         tracing::info!("{signal}: ends within {:?}", self.deadline);
         self.drain.finish();
         self.local.begin_drain();
+        self.journal.seal();
         let by_itself = async {
             if let Some(peers) = &self.peers {
                 if self.journal.is_left() {

@@ -323,6 +323,7 @@ impl SimNode {
         if !journal.durable().borrow().failed {
             handle.finish();
             local.begin_drain();
+            journal.seal();
             if journal.is_left() {
                 self.last_held(journal, peers).await;
             }

@@ -64,6 +64,9 @@ pub(crate) struct Numbering {
     pub(crate) queue: Vec<Pending>,
     /// Queued by the call that holds the lock, and not yet charged with its permits.
     pub(crate) uncharged: bool,
+    /// Nothing more of this node's own is numbered: what it numbered last was told as its last word,
+    /// or is about to be.
+    pub(crate) sealed: bool,
     pub(crate) published: u64,
     pub(crate) received: u64,
 }
@@ -91,6 +94,9 @@ impl Numbering {
         bytes: usize,
         now: Duration,
     ) -> Result<Appended, AppendError> {
+        if self.sealed {
+            return Err(AppendError::Closed);
+        }
         let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
         self.numbers_left(count)?;
         let records = 1 + bytes / (evermesh_event::limits::BLOCK_BYTES_MAX / 2);

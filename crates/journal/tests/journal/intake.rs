@@ -33,6 +33,26 @@ fn what_is_appended_is_shown_at_once_and_durable_after_a_turn() {
 }
 
 #[test]
+fn p1_nothing_is_numbered_behind_the_last_word() {
+    let world = World::new(1);
+    let (journal, mut writer) = world.open();
+    let last = append(&journal, &["a"]).own_through;
+    // One that had to wait for its room comes behind it all the same.
+    journal.seal();
+    let late = now(journal.append(&identity(), [intake("late")]));
+    assert!(matches!(late, Err(AppendError::Closed)), "{late:?}");
+    let web_2 = other("web-2");
+    let taken = now(journal.take(block(&web_2, 0, &[1]))).unwrap();
+    assert!(matches!(taken, Taken::Appended { .. }), "what others numbered is taken");
+    writer.turn().unwrap();
+    assert_eq!(journal.own_head(), last);
+    drop((journal, writer));
+    let (journal, _writer) = world.open();
+    append(&journal, &["late"]);
+    assert!(journal.own_head() > last, "the next start takes it");
+}
+
+#[test]
 fn p5_a_duplicate_keeps_its_first_number_in_flight_within_a_call_and_after_a_restart() {
     let world = World::new(2);
     let (journal, mut writer) = world.open();
