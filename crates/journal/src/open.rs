@@ -115,7 +115,6 @@ impl Journal {
         let again = std::mem::take(&mut recovered.untold);
         let shared =
             assemble(&options, planted, start, origin, past, former, recovered, window, free);
-        shared.numbering().forget_again(&shared);
         shared.roster.joins_anew(last_word);
         tell(&shared, former_id, lost_end, again);
         let writer = Writer::new(Arc::clone(&shared), options.random, state, held, newest, untold);

@@ -126,28 +126,6 @@ impl Roster {
         self.version.send_modify(|version| *version = version.wrapping_add(1));
     }
 
-    /// The origins of a name of which nothing more is to be told, the oldest first.
-    pub(crate) fn closed_of(&self, node: &NodeName) -> Vec<Origin> {
-        let closed = self.table().closed_of(node);
-        closed.into_iter().map(|journal| Origin { node: node.clone(), journal }).collect()
-    }
-
-    /// Nothing is held or known any more of these origins of a name.
-    pub(crate) fn over(&self, node: &NodeName, origins: &[Origin]) {
-        let journals: Vec<_> = origins.iter().map(|origin| origin.journal).collect();
-        self.table().over(node, &journals);
-    }
-
-    /// Of this name nothing is known any more.
-    pub(crate) fn is_dropped(&self, name: &NodeName) -> bool {
-        self.table().is_dropped(name)
-    }
-
-    /// It is one of those.
-    pub(crate) fn is_over(&self, origin: &Origin) -> bool {
-        self.table().is_over(origin)
-    }
-
     /// What may be missed of this origin was told.
     pub(crate) fn close(&self, origin: &Origin) {
         self.table().close(origin);
@@ -260,14 +238,7 @@ impl Journal {
     /// Of this name nothing is known any more, and nothing wanted.
     #[must_use]
     pub fn is_dropped(&self, name: &NodeName) -> bool {
-        self.shared().roster.is_dropped(name)
-    }
-
-    /// A former journal of a name that is there under another one: it was told, or ended, long ago,
-    /// nothing of it is held here, and nothing wanted.
-    #[must_use]
-    pub fn is_over(&self, origin: &Origin) -> bool {
-        self.shared().roster.is_over(origin)
+        self.shared().roster.table().is_dropped(name)
     }
 
     /// The events of a member that left are settled: told as missed, or all here.

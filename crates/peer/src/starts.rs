@@ -53,7 +53,7 @@ pub(crate) fn held(journal: &Journal, sent: &[v1::OriginHeld]) -> BTreeMap<Origi
     sent.iter().filter_map(of).collect()
 }
 
-/// Of who left so long ago that it is forgotten nothing is wanted, nor of a journal that is over.
+/// Of who left so long ago that it is forgotten nothing is wanted.
 fn held_of(
     journal: &Journal,
     origin: Option<&v1::Origin>,
@@ -62,8 +62,7 @@ fn held_of(
 ) -> Option<(Origin, Holding)> {
     let (base, through) = (Sequence::from_u64(base), Sequence::from_u64(through));
     let origin = Origin::from_proto(origin?).ok()?;
-    let wanted = !journal.is_dropped(&origin.node) && !journal.is_over(&origin);
-    wanted.then_some((origin, Holding { base, through }))
+    (!journal.is_dropped(&origin.node)).then_some((origin, Holding { base, through }))
 }
 
 /// What is held otherwise than was told before.

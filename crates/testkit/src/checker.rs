@@ -145,14 +145,23 @@ pub fn judge(lines: &[Line]) -> Findings {
 
 /// Whoever was not heard in this start is pending until a lease of this start is over.
 fn hasty(lines: &[Line], nodes: &Nodes, disks: &Disks, found: &mut Findings) {
+    let mut handed_in = BTreeMap::new();
     for line in lines {
-        let (node, members) = match &line.what {
-            What::Published { node, members, .. } => (node.as_str(), members),
-            What::Fenced { number, members, .. } => (disks.host_of(&number.origin), members),
+        let (node, members, asked) = match &line.what {
+            What::Publishing { events, .. } => {
+                handed_in.extend(events.iter().map(|event| (event.id.as_str(), line.at)));
+                continue;
+            }
+            What::Published { node, members, taken, .. } => {
+                let asked = taken.iter().filter_map(|taken| handed_in.get(taken.id.as_str()));
+                (node.as_str(), members, asked.max().copied())
+            }
+            What::Fenced { number, members, .. } => (disks.host_of(&number.origin), members, None),
             _ => continue,
         };
+        let asked = asked.unwrap_or(line.at);
         let suspended = members.iter().find(|member| member.standing == "suspended");
-        if let Some(member) = suspended.filter(|_| nodes.is_hasty(node, line.at)) {
+        if let Some(member) = suspended.filter(|_| nodes.is_hasty(node, asked, line.at)) {
             let text = format!("{node} named {} as suspended at {}", member.node, line.at);
             found.fault(Verdict::Hasty, text);
         }

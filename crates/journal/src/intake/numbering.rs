@@ -168,7 +168,7 @@ impl Numbering {
     }
 
     pub(super) fn take(&mut self, shared: &Shared, block: Block) -> Result<Taken, AppendError> {
-        if *block.origin() == self.origin || shared.roster.is_over(block.origin()) {
+        if *block.origin() == self.origin {
             return Ok(Taken::Duplicate);
         }
         let skip = match self.frontier.judge(&block) {
@@ -201,9 +201,7 @@ impl Numbering {
         mut missed: Missed,
     ) -> Result<Option<Offset>, AppendError> {
         let passed = missed.through > Sequence::ZERO
-            && missed.origin.as_ref().is_some_and(|of| {
-                self.frontier.get(of) >= missed.through || shared.roster.is_over(of)
-            });
+            && missed.origin.as_ref().is_some_and(|of| self.frontier.get(of) >= missed.through);
         if passed {
             return Ok(None);
         }

@@ -13,8 +13,6 @@ const MEMBERS_MAX: usize = 4096;
 /// Journals of one name of which it is known that nothing more is to be told: as many as origins
 /// that a mesh may remember.
 const CLOSED_MAX: usize = 4096;
-/// Journals of one name that are over: as long as somebody may still list them.
-const OVER_MAX: usize = 1024;
 /// Journals of one name that are known from others only. What is told of one of them as missed
 /// concerns the whole name, so the oldest may go.
 const HEARD_MAX: usize = 4;
@@ -35,9 +33,6 @@ pub(crate) struct Row {
     pub(crate) away: Duration,
     /// Its journals of which nothing more is to be told, the newest last.
     pub(crate) closed: Vec<JournalId>,
-    /// Those of them of which nothing is held or known any more. Whatever others still say of one
-    /// is nothing new.
-    pub(crate) over: Vec<JournalId>,
     /// Under which others were linked with it, and this node never was: something may be missed of
     /// them. The newest last.
     pub(crate) heard: Vec<JournalId>,
@@ -188,11 +183,10 @@ impl Table {
 
     pub(super) fn lives(&mut self, origin: &Origin) -> bool {
         let Some(row) = self.rows.get_mut(&origin.node) else { return false };
-        let before = (row.closed.len() + row.over.len(), row.listed.ended.len());
+        let before = (row.closed.len(), row.listed.ended.len());
         row.closed.retain(|closed| *closed != origin.journal);
-        row.over.retain(|over| *over != origin.journal);
         row.listed.ended.retain(|(journal, _)| *journal != origin.journal);
-        let changed = (row.closed.len() + row.over.len(), row.listed.ended.len()) != before;
+        let changed = (row.closed.len(), row.listed.ended.len()) != before;
         if changed {
             self.dirty.insert(origin.node.clone());
         }
@@ -228,27 +222,8 @@ impl Table {
             let mut ended = row.listed.ended.iter();
             let reached = ended
                 .any(|(journal, head)| *journal == origin.journal && *head == at && seen <= *head);
-            reached || row.closed.contains(&origin.journal) || row.over.contains(&origin.journal)
+            reached || row.closed.contains(&origin.journal)
         })
-    }
-
-    /// Of which nothing more is to be told, the oldest first.
-    pub(super) fn closed_of(&self, name: &NodeName) -> Vec<JournalId> {
-        self.rows.get(name).map(|row| row.closed.clone()).unwrap_or_default()
-    }
-
-    pub(super) fn is_over(&self, origin: &Origin) -> bool {
-        self.rows.get(&origin.node).is_some_and(|row| row.over.contains(&origin.journal))
-    }
-
-    /// Nothing of these is held or known any more.
-    pub(super) fn over(&mut self, name: &NodeName, journals: &[JournalId]) {
-        let Some(row) = self.rows.get_mut(name).filter(|_| !journals.is_empty()) else { return };
-        row.closed.retain(|closed| !journals.contains(closed));
-        row.over.extend(journals);
-        let surplus = row.over.len().saturating_sub(OVER_MAX);
-        row.over.drain(..surplus);
-        self.dirty.insert(name.clone());
     }
 
     pub(super) fn close(&mut self, origin: &Origin) {
@@ -341,8 +316,8 @@ impl Table {
 impl Row {
     /// Others are linked with it under this journal, or were.
     fn hear(&mut self, journal: JournalId) {
-        let told = self.closed.contains(&journal) || self.over.contains(&journal);
-        if told || self.listed.present.contains(&journal) || self.heard.contains(&journal) {
+        let known = self.listed.present.contains(&journal) || self.closed.contains(&journal);
+        if known || self.heard.contains(&journal) {
             return;
         }
         self.heard.push(journal);
@@ -356,7 +331,13 @@ impl Row {
     fn end(&mut self, journal: JournalId, head: Sequence) {
         let ended = &mut self.listed.ended;
         match ended.iter_mut().find(|(known, _)| *known == journal) {
-            Some((_, known)) => *known = head.max(*known),
+            // More was numbered than was known when that was settled: by the disk or its copy.
+            Some((_, known)) if head > *known => {
+                *known = head;
+                self.closed.retain(|closed| *closed != journal);
+                self.settled = false;
+            }
+            Some(_) => {}
             None => ended.push((journal, head)),
         }
         let surplus = ended.len().saturating_sub(ENDED_MAX);

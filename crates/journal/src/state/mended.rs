@@ -2,10 +2,7 @@
 //! order since that was put in its place.
 
 use evermesh_event::{Epoch, Frontier, Offset, Sequence};
-use redb::{
-    ReadTransaction, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
-    WriteTransaction,
-};
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::{State, Trouble, decode_origin, encode_origin, unreadable};
 
@@ -60,14 +57,8 @@ pub(super) fn insert_frontier(
     frontier: &Frontier,
 ) -> Result<(), Trouble> {
     let mut table = write.open_table(FRONTIER)?;
-    let mut known = 0;
     for (origin, at) in frontier.iter() {
         table.insert(encode_origin(origin).as_slice(), at.as_u64())?;
-        known += 1;
-    }
-    if table.len()? > known {
-        let known = |key: &[u8]| decode_origin(key).is_ok_and(|origin| frontier.contains(&origin));
-        table.retain(|key, _| known(key))?;
     }
     Ok(())
 }

@@ -53,25 +53,22 @@ pub(super) fn load(read: &ReadTransaction) -> Result<Vec<(NodeName, Row)>, Troub
     Ok(rows)
 }
 
-/// Set: the lists of closed journals and of those that are over stand behind the others, as long as
-/// they have to be. Clear: an older version wrote the row.
-const LONG_LISTS: u8 = 4;
+/// Set: the list of closed journals stands behind the others, as long as it has to be. Clear: an
+/// older version wrote the row.
+const LONG_LIST: u8 = 4;
 
 /// When it left, whether that is settled and it is dropped, how long it is away, no closed
-/// journals, those that others said are there, closed ones, those that are over, then
-/// `evermesh.v1.ListedMember`.
+/// journals, those that others said are there, closed ones, then `evermesh.v1.ListedMember`.
 fn encode(name: &NodeName, row: &Row) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.put_u64_le(millis(row.left_at));
-    bytes.put_u8(u8::from(row.settled) | u8::from(row.dropped) << 1 | LONG_LISTS);
+    bytes.put_u8(u8::from(row.settled) | u8::from(row.dropped) << 1 | LONG_LIST);
     bytes.put_u64_le(millis(row.away));
     bytes.put_u8(0);
     bytes.put_u8(u8::try_from(row.heard.len()).unwrap_or(u8::MAX));
     row.heard.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
-    for list in [&row.closed, &row.over] {
-        bytes.put_u16_le(u16::try_from(list.len()).unwrap_or(u16::MAX));
-        list.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
-    }
+    bytes.put_u16_le(u16::try_from(row.closed.len()).unwrap_or(u16::MAX));
+    row.closed.iter().for_each(|journal| bytes.put_slice(journal.as_bytes()));
     bytes.put_slice(&row.listed.to_proto(name).encode_to_vec());
     bytes
 }
@@ -89,16 +86,13 @@ fn decode(mut bytes: &[u8]) -> Result<(NodeName, Row), Trouble> {
     let mut closed = journals(&mut bytes, count.into())?;
     let count = bytes.try_get_u8().map_err(short)?;
     let heard = journals(&mut bytes, count.into())?;
-    let mut over = Vec::new();
-    if flags & LONG_LISTS != 0 {
-        for list in [&mut closed, &mut over] {
-            let count = bytes.try_get_u16_le().map_err(short)?;
-            *list = journals(&mut bytes, count)?;
-        }
+    if flags & LONG_LIST != 0 {
+        let count = bytes.try_get_u16_le().map_err(short)?;
+        closed = journals(&mut bytes, count)?;
     }
     let listed = v1::ListedMember::decode(bytes).map_err(unreadable)?;
     let (name, listed) = Listed::from_proto(&listed).ok_or_else(|| unreadable("a member"))?;
-    Ok((name, Row { listed, left_at, settled, dropped, away, closed, over, heard }))
+    Ok((name, Row { listed, left_at, settled, dropped, away, closed, heard }))
 }
 
 /// So many of them.

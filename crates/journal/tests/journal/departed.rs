@@ -5,7 +5,7 @@ use std::time::Duration;
 use evermesh_event::assurance::Presence;
 use evermesh_event::{Epoch, JournalId, NodeName, Offset, Origin, Sequence, StartId};
 use evermesh_journal::simulated::Refusal;
-use evermesh_journal::{Content, Journal, Listed, Taken, Writer};
+use evermesh_journal::{Content, Journal, Listed, Writer};
 use evermesh_proto::v1::MissedCause;
 
 use crate::world::{World, append, block, now, other, read_after};
@@ -225,53 +225,6 @@ fn p1_who_is_killed_again_and_again_under_new_journals_is_missed_once_for_each()
     assert_eq!(told.len(), 49, "each that did not end in order, but for the last, which is there");
     let different: std::collections::BTreeSet<_> = told.iter().map(|told| &told.0).collect();
     assert_eq!(different.len(), told.len());
-}
-
-#[test]
-fn p7_former_journals_of_a_name_are_forgotten_once_nothing_of_them_is_held() {
-    let world = World::new(13);
-    let (journal, mut writer, _) = met(&world);
-    for n in 0..100 {
-        comes(&journal, &mut writer, &nth(n), n % 2 == 0);
-    }
-    assert!(journal.frontier().contains(&nth(0)), "something of it is held");
-    let told = causes(&journal).len();
-    for n in 0..400 {
-        append(&journal, &[&n.to_string()]);
-        writer.turn().unwrap();
-    }
-    world.clock.pass(Duration::from_secs(8 * 24 * 60 * 60));
-    append(&journal, &["young"]);
-    writer.turn().unwrap();
-    world.clock.pass(Duration::from_secs(2));
-    writer.turn().unwrap();
-    comes(&journal, &mut writer, &nth(100), true);
-    let known = |journal: &Journal| {
-        let of = |origin: &&Origin| origin.node == other("web-2").node;
-        let known = journal.frontier().iter().map(|(origin, _)| origin.clone()).collect::<Vec<_>>();
-        assert!(journal.seen_starts().keys().filter(of).all(|seen| known.contains(seen)));
-        known.iter().filter(of).count()
-    };
-    assert!(known(&journal) <= 18, "{}", known(&journal));
-    assert!(journal.is_over(&nth(0)) && !journal.is_over(&nth(99)));
-    // Who has it still may list or send it: it was all here, or told.
-    now(journal.meet_former(&nth(0), &[nth(100).journal])).unwrap();
-    assert_eq!(now(journal.take(block(&nth(0), 0, &[1]))).unwrap(), Taken::Duplicate);
-    comes(&journal, &mut writer, &nth(101), true);
-    now_closed(&journal, &mut writer);
-    drop((journal, writer));
-    let (journal, mut writer) = world.open();
-    assert!(journal.is_over(&nth(0)));
-    comes(&journal, &mut writer, &nth(102), true);
-    assert!(known(&journal) <= 18, "{}", known(&journal));
-    let forgotten = |journal: &Journal| {
-        let all = causes(journal);
-        all.iter().filter(|(_, cause)| *cause == MissedCause::Forgotten).count()
-    };
-    assert!(forgotten(&journal) < told, "those that were told are cut, and no other is");
-    // The disk of the first is put back.
-    comes(&journal, &mut writer, &nth(0), true);
-    assert!(!journal.is_over(&nth(0)) && journal.frontier().contains(&nth(0)));
 }
 
 #[test]

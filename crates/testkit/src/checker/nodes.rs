@@ -60,14 +60,16 @@ impl Nodes {
     }
 
     /// A node cannot have waited for the lease of anybody yet, at a time, in its start then. An
-    /// answer that is heard as it begins may be of the start before.
-    pub(super) fn is_hasty(&self, node: &str, at: u64) -> bool {
+    /// answer that is heard as it begins may be of the start before; so may one to what was asked
+    /// before that, for a parted network may have held it for any time.
+    pub(super) fn is_hasty(&self, node: &str, asked: u64, at: u64) -> bool {
         let starts = self.starts(node);
         let last = starts.iter().rposition(|start| start.began <= at);
         last.and_then(|last| starts.get(last).map(|start| (last, start))).is_some_and(
             |(former, last)| {
                 let on_its_way = if former > 0 { ANSWER_ON_ITS_WAY_MS } else { 0 };
-                (last.began + on_its_way..last.began + last.lease).contains(&at)
+                (former == 0 || asked >= last.began)
+                    && (last.began + on_its_way..last.began + last.lease).contains(&at)
             },
         )
     }

@@ -518,6 +518,11 @@ fn p4_nobody_is_suspended_before_a_lease_of_this_start_is_over() {
     assert_eq!(with(500), [Verdict::Hasty]);
     assert_eq!(with(1500), clean());
     assert_eq!(with(10), clean(), "the answer may be of the start before");
+    let mut run = Run::faultless();
+    run.hand_in("d").stopped(End::Killed).started("s2");
+    run.at += 500;
+    run.answer("d", 4, Sure::Replicated, &[("web-2", "suspended")]).hear(1, 4, "d");
+    assert_eq!(run.verdicts(), clean(), "so may one that a parted network held");
 }
 
 #[test]

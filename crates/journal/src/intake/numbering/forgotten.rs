@@ -11,10 +11,6 @@ use super::Numbering;
 use crate::shared::Shared;
 use crate::starts::Starts;
 
-/// Former journals of one name that stay known although nothing of them is held: a node that comes
-/// back on another disk has to hear that there was one before. Each start in memory mode is one.
-const FORMER_MAX: usize = 16;
-
 impl Numbering {
     /// An origin is met. A second journal of one name means that the former may be lost with what
     /// nobody had: that is told before anything of the new one. True if it was.
@@ -53,8 +49,7 @@ impl Numbering {
     /// A former journal of a name is met by what others hold of it, while a node is there under
     /// another: what nobody had of this one is missed. True if it was told.
     pub(in crate::intake) fn meet_former(&mut self, shared: &Shared, origin: &Origin) -> bool {
-        let known = self.knows(shared, origin) || shared.roster.is_over(origin);
-        if *origin == self.origin || known {
+        if *origin == self.origin || self.knows(shared, origin) {
             return false;
         }
         let seen = shared.starts().durable_head(origin);
@@ -102,39 +97,23 @@ impl Numbering {
         }
         let beside = beside.into_iter().map(|other| other.journal);
         let present: Vec<_> = std::iter::once(origin.journal).chain(beside).collect();
-        self.over(shared, &origin.node, &present);
+        self.close_ended(shared, &origin.node, &present);
         shared.roster.present(&origin.node, present);
         !gone.is_empty()
     }
 
-    /// A node is there under these journals. Of the former ones of its name that ended in order,
-    /// all of which is here, nothing is to be told either, however many last words come after
-    /// theirs; and the oldest of those of which nothing is to be told are forgotten once nothing of
-    /// them is held.
-    fn over(&mut self, shared: &Shared, node: &NodeName, present: &[JournalId]) {
-        let former = |origin: &Origin| !present.contains(&origin.journal);
+    /// A node is there under these journals. Of the former ones of its name that ended in order, all
+    /// of which is here, nothing is to be told either, however many last words come after theirs.
+    fn close_ended(&self, shared: &Shared, node: &NodeName, present: &[JournalId]) {
         let starts = shared.starts();
-        for origin in self.known_of(&starts, node).into_iter().filter(former) {
+        let mut former = self.known_of(&starts, node);
+        former.retain(|origin| !present.contains(&origin.journal));
+        for origin in former {
             let seen = starts.durable_head(&origin);
-            let closed = shared.roster.is_closed(&origin, self.frontier.get(&origin), seen);
-            if closed && !shared.roster.is_over(&origin) {
+            if shared.roster.is_closed(&origin, self.frontier.get(&origin), seen) {
                 shared.roster.close(&origin);
             }
         }
-        drop(starts);
-        let mut over = shared.roster.closed_of(node);
-        over.retain(former);
-        over.truncate(over.len().saturating_sub(FORMER_MAX));
-        over.retain(|origin| !self.holds(shared, origin));
-        self.forget_all(shared, &over);
-        shared.roster.over(node, &over);
-    }
-
-    /// Something of an origin is held, or is lacking because of damage.
-    fn holds(&self, shared: &Shared, origin: &Origin) -> bool {
-        let cut = shared.cuts().origins.get(origin).map_or(Sequence::ZERO, |cut| cut.through);
-        let gone = cut.max(self.bases.get(origin));
-        gone < self.frontier.get(origin) || !shared.wounds().is_empty()
     }
 
     /// What nobody has of a member that left is told. True if there may be something.
@@ -208,39 +187,26 @@ impl Numbering {
     /// Whatever was known of a name that left long ago is known no more. False while something of
     /// it is held.
     pub(crate) fn forget(&mut self, shared: &Shared, node: &NodeName) -> bool {
-        let known = self.known_of(&shared.starts(), node);
-        if known.iter().any(|origin| self.holds(shared, origin)) {
+        let of = self.frontier.iter().filter(|(origin, _)| origin.node == *node);
+        let of: Vec<_> = of.map(|(origin, at)| (origin.clone(), at)).collect();
+        let cut = shared.cuts().frontier();
+        let gone = |origin: &Origin| cut.get(origin).max(self.bases.get(origin));
+        if of.iter().any(|(origin, at)| gone(origin) < *at) {
             return false;
         }
-        self.forget_all(shared, &known);
-        true
-    }
-
-    /// What was forgotten in a former start is known again by rows that were not written since.
-    pub(crate) fn forget_again(&mut self, shared: &Shared) {
-        let gone = |origin: &Origin| {
-            shared.roster.is_over(origin) || shared.roster.is_dropped(&origin.node)
-        };
-        let starts = shared.starts().snapshot();
-        let held = self.frontier.iter().map(|(origin, _)| origin);
-        let known = starts.keys().chain(held).filter(|origin| gone(origin));
-        let mut known: Vec<_> = known.cloned().collect();
-        known.retain(|origin| *origin != self.origin && !self.holds(shared, origin));
-        self.forget_all(shared, &known);
-    }
-
-    fn forget_all(&mut self, shared: &Shared, origins: &[Origin]) {
         let mut starts = shared.starts();
-        origins.iter().for_each(|origin| starts.forget(origin));
+        let seen: Vec<_> = starts.origins_of(node).cloned().collect();
+        seen.iter().for_each(|origin| starts.forget(origin));
         drop(starts);
         let mut cuts = shared.cuts_mut();
-        for origin in origins {
-            self.frontier.remove(origin);
-            self.durable_frontier.remove(origin);
-            self.bases.remove(origin);
-            cuts.forget(origin);
-            shared.replaced().remove(origin);
+        for (origin, _) in of {
+            self.frontier.remove(&origin);
+            self.durable_frontier.remove(&origin);
+            self.bases.remove(&origin);
+            cuts.forget(&origin);
+            shared.replaced().remove(&origin);
         }
+        true
     }
 
     fn tell_forgotten(&mut self, shared: &Shared, origin: &Origin) {

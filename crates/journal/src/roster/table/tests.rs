@@ -130,6 +130,10 @@ fn a_journal_that_ended_needs_nothing_once_its_last_word_is_here() {
     assert!(!table.is_closed(&origin, at(5), at(6)), "more of it was stored: a copy said that");
     table.close(&origin);
     assert!(table.is_closed(&origin, at(4), zero), "it was told");
+    table.ended(&origin, at(7));
+    assert!(!table.is_closed(&origin, at(5), at(5)), "and there was more, of a disk or its copy");
+    assert!(table.is_closed(&origin, at(7), at(7)));
+    table.close(&origin);
     assert!(table.lives(&origin));
     assert!(!table.is_closed(&origin, at(9), zero), "and is there again");
 }
@@ -153,14 +157,7 @@ fn the_list_is_bounded() {
     }
     let row = &table.rows[&name(1)];
     assert_eq!((row.listed.ended.len(), row.closed.len()), (ENDED_MAX, CLOSED_MAX));
-    let closed = table.closed_of(&name(1));
-    assert_eq!(closed[0], journal(1), "the oldest goes first");
-    table.over(&name(1), &closed);
-    let row = &table.rows[&name(1)];
-    assert_eq!((row.closed.len(), row.over.len()), (0, OVER_MAX));
-    let newest = origin(CLOSED_MAX);
-    assert!(table.is_over(&newest) && table.is_closed(&newest, Sequence::ZERO, Sequence::ZERO));
-    assert!(table.lives(&newest) && !table.is_over(&newest), "it is there again");
+    assert_eq!(row.closed[0], journal(1), "the oldest goes first");
 }
 
 proptest! {
