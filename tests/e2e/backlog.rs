@@ -69,4 +69,9 @@ fn p7_a_member_that_returns_hears_the_newest_of_each_key_and_the_disk_stays_boun
     );
     let log = mesh.nodes[1].log();
     assert!(!log.contains("no member that is reachable holds these events"), "{log}");
+    // What ended in order is found as it was, also behind the end of a segment.
+    mesh.nodes[0].end(Signal::TERM);
+    mesh.nodes[0].start();
+    let log = mesh.nodes[0].log();
+    assert!(!log.contains("is not what was written"), "{log}");
 }

@@ -120,9 +120,9 @@ impl Journal {
     }
 
     /// This node ends: from here on it numbers nothing more of its own, and whoever hands something
-    /// in hears that. Else the last word that others hear would not be the last, and what came after
-    /// it would be lost without a sign where the journal does not come back. What others numbered is
-    /// still taken.
+    /// in hears that. Else the last word that others hear would not be the last, and what came
+    /// after it would be lost without a sign where the journal does not come back. What others
+    /// numbered is still taken.
     pub fn seal(&self) {
         self.shared().numbering().sealed = true;
     }

@@ -41,6 +41,12 @@ pub(crate) async fn fence(
         return here(local, &token, deadline).await;
     }
     let journal = &local.parts.journal;
+    if token.origin.node == journal.origin().node && token.origin != *journal.origin() {
+        let message = "was given for an event of a former journal of this node, whose disk was \
+                       replaced or restored since, or keeps nothing: who applied that event is not \
+                       known any more";
+        return Err(invalid("fence_token", "FENCE_AHEAD", message));
+    }
     if token.origin != *journal.origin() {
         let message = format!(
             "the event was published at {}; ask that node, or ask this one with this_node_only \

@@ -18,9 +18,12 @@ impl Backoff {
         Self(FIRST)
     }
 
-    /// It worked: the next wait is short again.
-    pub(crate) const fn reset(&mut self) {
-        self.0 = FIRST;
+    /// It worked for so long. If that is longer than any wait, the next one is short again: who
+    /// takes a link only to end it at once is not dialled more often for that.
+    pub(crate) fn worked(&mut self, time: Duration) {
+        if time >= LAST {
+            self.0 = FIRST;
+        }
     }
 
     /// A random part of the bound, so that nodes which lost each other at once do not come at once.
@@ -50,7 +53,9 @@ mod tests {
         let mut backoff = Backoff::new();
         let longest: Vec<_> = (0..8).map(|_| backoff.next(&All(255)).as_millis()).collect();
         assert_eq!(longest, [20, 40, 80, 160, 320, 640, 1000, 1000]);
-        backoff.reset();
+        backoff.worked(LAST - Duration::from_millis(1));
+        assert_eq!(backoff.next(&All(255)), LAST, "it was ended at once");
+        backoff.worked(LAST);
         assert!(backoff.next(&All(0)) < Duration::from_millis(1), "jitter is full");
     }
 }

@@ -12,7 +12,8 @@ use crate::peers::Peers;
 pub struct Held {
     /// Everything.
     pub holds: Vec<String>,
-    /// Not everything, and it is suspended: it may get the rest from those who hold it.
+    /// Not everything, and it is suspended, or was not heard in this start although a lease of it
+    /// is over: it may get the rest from those who hold it.
     pub lacks: Vec<String>,
     /// Not everything yet.
     pub pending: Vec<String>,
@@ -48,14 +49,17 @@ impl Peers {
         let journal = &self.0.parts.journal;
         let head = journal.own_head();
         let mut held = Held::default();
+        // Whoever is there has come by then.
+        let shared = &self.0;
+        let expected = shared.members.is_young(shared.parts.clock.boot());
         for member in journal.cursors().snapshot() {
             let list = match member.presence {
                 _ if member.stored >= head => {
                     held.safely |= !member.in_memory || journal.is_memory();
                     &mut held.holds
                 }
-                Presence::Expected => &mut held.pending,
-                Presence::Suspended => &mut held.lacks,
+                Presence::Expected if expected => &mut held.pending,
+                Presence::Expected | Presence::Suspended => &mut held.lacks,
                 Presence::Left => continue,
             };
             list.push(member.label);
@@ -69,7 +73,12 @@ impl Peers {
         loop {
             cursors.mark_unchanged();
             let held = self.held();
-            if held.is_enough() || cursors.changed().await.is_err() {
+            if held.is_enough() {
+                return held;
+            }
+            // Somebody may also be away for long enough by now.
+            let changed = tokio::time::timeout(self.0.parts.lease / 4, cursors.changed()).await;
+            if matches!(changed, Ok(Err(_))) {
                 return held;
             }
         }

@@ -19,6 +19,7 @@ use evermesh_event::{NodeName, Origin};
 use evermesh_proto::v1;
 use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
@@ -77,12 +78,13 @@ async fn once(shared: &Arc<Shared>, address: &str, backoff: &mut Backoff) -> Str
         Ok(opened) => opened,
         Err(trouble) => return trouble,
     };
-    backoff.reset();
     shared.members.linked(address, &name);
     tracing::info!(peer = %name, address, "linked");
     let (origin, echoed) = (link.origin.clone(), Notify::new());
+    let began = Instant::now();
     let run = pin!(link.run(said, &echoed));
     let why = both(run, ping::ping(shared, &origin, client, &echoed)).await;
+    backoff.worked(began.elapsed());
     shared.repair.mend().unlinked(&name);
     shared.repair.change(|repair| repair.unlinked(&name));
     format!("{name} {why}")

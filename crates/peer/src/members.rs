@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evermesh_event::assurance::Presence;
 use evermesh_event::{NodeName, Planted, Sequence};
-use evermesh_journal::Journal;
+use evermesh_journal::{Journal, margin};
 
 mod feeds;
 mod former;
@@ -169,6 +169,11 @@ impl Members {
         self.journal.cursors().rename(address, name.as_str());
         self.journal.note_member(address, name);
         self.journal.note_address(name, address);
+    }
+
+    /// This start has lasted for less than a lease and its margin: who is there may not have come.
+    pub(crate) fn is_young(&self, now: Duration) -> bool {
+        now < self.began.0 + self.lease + margin(self.lease)
     }
 
     /// A link to an address ended, or never began. True if the trouble is another than before. An

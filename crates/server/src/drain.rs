@@ -149,13 +149,17 @@ impl Running {
     /// Lets everything end by itself, as long as the deadline and the operator's patience allow.
     async fn finish(&mut self, signal: &str, signals: &mut Signals) {
         tracing::info!("{signal}: ends within {:?}", self.deadline);
-        self.drain.finish();
+        let leaves = self.journal.is_left();
+        if !leaves {
+            self.drain.finish();
+        }
         self.local.begin_drain();
         self.journal.seal();
         let by_itself = async {
             if let Some(peers) = &self.peers {
-                if self.journal.is_left() {
-                    // Whatever was published until the ports closed is held by others, too.
+                if leaves {
+                    // Whatever was published is held by others, too. Who is not linked yet has to
+                    // come for it, so that the ports are still open.
                     let held = timeout(self.deadline / 2, peers.held_by_all()).await;
                     let held = held.unwrap_or_else(|_| peers.held());
                     if !held.is_enough() {
@@ -164,6 +168,7 @@ impl Running {
                             "leaves although not everybody holds what this node published"
                         );
                     }
+                    self.drain.finish();
                 }
                 peers.goodbye().await;
             }

@@ -321,11 +321,14 @@ impl SimNode {
             return;
         }
         if !journal.durable().borrow().failed {
-            handle.finish();
+            if !journal.is_left() {
+                handle.finish();
+            }
             local.begin_drain();
             journal.seal();
             if journal.is_left() {
                 self.last_held(journal, peers).await;
+                handle.finish();
             }
             peers.goodbye().await;
             // What was said last is on its way; who does not take it is not waited for.

@@ -64,8 +64,8 @@ pub(crate) struct Numbering {
     pub(crate) queue: Vec<Pending>,
     /// Queued by the call that holds the lock, and not yet charged with its permits.
     pub(crate) uncharged: bool,
-    /// Nothing more of this node's own is numbered: what it numbered last was told as its last word,
-    /// or is about to be.
+    /// Nothing more of this node's own is numbered: what it numbered last was told as its last
+    /// word, or is about to be.
     pub(crate) sealed: bool,
     pub(crate) published: u64,
     pub(crate) received: u64,

@@ -41,7 +41,9 @@ impl Recovery<'_> {
                 Err(_) => {
                     let rest = scan.not_zero_from(position);
                     let rest = rest.map_err(|error| self.refused("read a segment", error))?;
-                    if rest.is_none() && (last || self.recovered.head >= self.proven) {
+                    // Nothing more was written. If something was, the next segment says so: it goes
+                    // on from elsewhere.
+                    if rest.is_none() {
                         return Ok(position);
                     }
                     match self.damaged(scan, Place { position, ..begin }, last)? {

@@ -102,8 +102,9 @@ impl Numbering {
         !gone.is_empty()
     }
 
-    /// A node is there under these journals. Of the former ones of its name that ended in order, all
-    /// of which is here, nothing is to be told either, however many last words come after theirs.
+    /// A node is there under these journals. Of the former ones of its name that ended in order,
+    /// all of which is here, nothing is to be told either, however many last words come after
+    /// theirs.
     fn close_ended(&self, shared: &Shared, node: &NodeName, present: &[JournalId]) {
         let starts = shared.starts();
         let mut former = self.known_of(&starts, node);
