@@ -103,6 +103,30 @@ fn a_node_for_whom_a_stop_is_for_good_leaves_when_it_is_told_to_stop() {
 }
 
 #[test]
+fn p1_who_leaves_before_anybody_was_linked_with_it_is_still_pulled_from() {
+    let mut mesh = Mesh::new(3);
+    mesh.nodes[1].set("EVERMESH_MESH__ON_STOP", "leave");
+    mesh.nodes[1].set("EVERMESH_NODE__DRAIN", "60s");
+    mesh.nodes[0].start();
+    mesh.nodes[2].start();
+    let far = Subscriber::start(&mesh.nodes[2].at(), mesh.path("far.jsonl"));
+    [0, 2].iter().for_each(|other: &usize| mesh.nodes[*other].signal(Signal::STOP));
+    mesh.nodes[1].start();
+    let mut publisher = Publisher::start(&mesh.nodes[1].at(), mesh.path("published.jsonl"));
+    publisher.hand_in(10);
+    until("they are assured", || publisher.assured() == 10);
+    publisher.finish();
+    mesh.nodes[1].signal(Signal::TERM);
+    until("it is told to stop", || mesh.nodes[1].log().contains("SIGTERM: ends within"));
+    [0, 2].iter().for_each(|other: &usize| mesh.nodes[*other].signal(Signal::CONT));
+    assert_eq!(mesh.nodes[1].ended().code(), Some(0));
+    let log = mesh.nodes[1].log();
+    assert!(!log.contains("leaves although not everybody holds"), "{log}");
+    until("the others know", || member(&mesh, 0, "web-2")["left"] == true);
+    assert_eq!(heard("all of it", &publisher, &[&far]), 0, "nothing is missed");
+}
+
+#[test]
 fn p1_a_node_does_not_leave_while_what_it_published_is_nowhere_else() {
     let mut mesh = Mesh::started(2);
     mesh.nodes[1].end(Signal::KILL);
