@@ -83,6 +83,10 @@ fn a_full_disk_refuses_publishes_and_nothing_else_until_there_is_space() {
     mesh.nodes.iter_mut().for_each(|node| assert_eq!(node.end(Signal::TERM).code(), Some(0)));
 }
 
+/// How often the other file takes all of it, at least and at most.
+const TRIES_MIN: usize = 5;
+const TRIES_MAX: usize = 40;
+
 /// What became of publishing when the other file had taken all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Noticed {
@@ -132,15 +136,23 @@ fn taken_after(calls: usize) -> Noticed {
 }
 
 /// Either the node notices before it numbers anything, and refuses, or a write fails: then nothing
-/// more is assured, and it ends. Which, depends on where its segment ends.
+/// more is assured, and it ends. Which, depends on where its segment ends, and on when it last
+/// asked how much there is: tried until both were met.
 #[test]
 fn another_file_that_takes_the_last_byte_costs_nothing_that_was_assured() {
     if !needs::are_there(NEEDS) {
         return;
     }
-    let noticed: Vec<_> = (4..=8).map(taken_after).collect();
+    let ways = [Noticed::Refused, Noticed::Ended];
+    let mut noticed = Vec::new();
+    for calls in (4..=8).cycle().take(TRIES_MAX) {
+        noticed.push(taken_after(calls));
+        if noticed.len() >= TRIES_MIN && ways.iter().all(|way| noticed.contains(way)) {
+            break;
+        }
+    }
     eprintln!("{noticed:?}");
-    for way in [Noticed::Refused, Noticed::Ended] {
+    for way in ways {
         assert!(noticed.contains(&way), "not tried: {way:?}");
     }
 }
