@@ -16,7 +16,7 @@ use crate::{block, block_of, bytes, origin};
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn web_2() -> NodeName {
+pub(crate) fn web_2() -> NodeName {
     NodeName::new("web-2").unwrap()
 }
 
@@ -65,7 +65,7 @@ fn presence(peer: &Peer) -> Option<Presence> {
 }
 
 /// Time passes in small steps, and whoever looks at it does.
-async fn step(time: Duration) {
+pub(crate) async fn step(time: Duration) {
     const STEP: Duration = Duration::from_millis(10);
     for _ in 0..time.as_millis() / STEP.as_millis() {
         tokio::time::advance(STEP).await;

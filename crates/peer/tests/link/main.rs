@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 mod departed;
+mod leaving;
+mod redials;
 mod scripted;
 
 use std::sync::Arc;

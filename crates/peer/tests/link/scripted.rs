@@ -26,7 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// Between the two ends of a connection.
 const PIPE_BYTES: usize = 256 * 1024;
-const LEASE: Duration = Duration::from_secs(2);
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
 
 /// What the peer does.
 pub(crate) struct Script {
@@ -46,13 +46,16 @@ pub(crate) struct Script {
     pub(crate) there: bool,
     /// It ends for good once it has sent each block by itself, without listening any more.
     pub(crate) ends: bool,
+    /// It ends each link as soon as it has welcomed.
+    pub(crate) hangs_up: bool,
 }
 
 impl Default for Script {
     fn default() -> Self {
         let (blocks, members, knows) = (Vec::new(), Vec::new(), Vec::new());
         let welcome = "web-2".into();
-        Self { welcome, journal: 7, blocks, echoes: true, members, knows, there: true, ends: false }
+        let (echoes, there, ends, hangs_up) = (true, true, false, false);
+        Self { welcome, journal: 7, blocks, echoes, members, knows, there, ends, hangs_up }
     }
 }
 
@@ -85,6 +88,9 @@ impl Script {
         use v1::pull_response::Message;
         let send = |blocks: &[Bytes]| Message::Blocks(v1::Blocks { blocks: blocks.to_vec() });
         let welcome = Message::Welcome(self.welcome());
+        if self.hangs_up {
+            return vec![welcome];
+        }
         if !self.ends {
             return vec![welcome, send(&self.blocks)];
         }
@@ -128,7 +134,7 @@ impl MeshService for Scripted {
         tokio::spawn(async move {
             let (says, last) = {
                 let script = script.lock().unwrap();
-                (script.says(), script.ends)
+                (script.says(), script.ends || script.hangs_up)
             };
             if last && let Ok(Some(first)) = said.message().await {
                 let Some(Said::Hello(hello)) = first.message else { return };
