@@ -49,16 +49,22 @@ impl Peers {
         let journal = &self.0.parts.journal;
         let head = journal.own_head();
         let mut held = Held::default();
+        let (members, now) = (&self.0.members, self.0.parts.clock.boot());
         // Whoever is there has come by then.
-        let shared = &self.0;
-        let expected = shared.members.is_young(shared.parts.clock.boot());
+        let young = members.is_young(now);
+        let heard: BTreeSet<_> = {
+            let heard = members.status(now).into_iter().filter(|m| m.last_ping.is_some());
+            heard.filter_map(|member| member.node).collect()
+        };
+        // Of two that bear one name the other one has more behind the name.
+        let is_heard = |label: &str| label.split(',').next().is_some_and(|n| heard.contains(n));
         for member in journal.cursors().snapshot() {
             let list = match member.presence {
                 _ if member.stored >= head => {
                     held.safely |= !member.in_memory || journal.is_memory();
                     &mut held.holds
                 }
-                Presence::Expected if expected => &mut held.pending,
+                Presence::Expected if young || is_heard(&member.label) => &mut held.pending,
                 Presence::Expected | Presence::Suspended => &mut held.lacks,
                 Presence::Left => continue,
             };

@@ -64,3 +64,37 @@ async fn p1_who_was_never_heard_counts_for_nothing_where_nobody_holds_everything
     step(Duration::from_millis(10)).await;
     assert!(leaves.await.unwrap().is_enough());
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_there_holds_up_a_leave_as_long_as_it_lacks_something() {
+    let peer = alone(true, true).await;
+    let peers = peer.peers.clone();
+    let leaves = tokio::spawn(async move { peers.held_by_all().await });
+    for _ in 0..10 {
+        peer.ping_as(7).await;
+        step(LEASE / 2).await;
+    }
+    let held = peer.peers.held();
+    assert_eq!((&*held.pending, &*held.lacks), (&["web-2".to_owned()][..], &[][..]));
+    assert!(!leaves.is_finished(), "it pings, and is about to have it");
+    // It falls silent: now it may get it from web-3.
+    step(LEASE * 2).await;
+    assert_eq!(leaves.await.unwrap().lacks, ["web-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_bear_one_name_each_holds_up_a_leave_while_it_is_there() {
+    let peer = alone(true, true).await;
+    peer.ping_as(7).await;
+    let _one = peer.pull_as("web-2", 7).await.unwrap();
+    let mut other = peer.pull_as("web-2", 8).await.unwrap();
+    assert!(other.message().await.unwrap().is_some(), "both are served");
+    for _ in 0..10 {
+        peer.ping_as(7).await;
+        peer.ping_as(8).await;
+        step(LEASE / 2).await;
+    }
+    let held = peer.peers.held();
+    assert_eq!((held.pending.len(), held.lacks.len()), (2, 0), "{held:?}");
+    assert!(held.pending.iter().all(|label| label.starts_with("web-2")), "{held:?}");
+}
