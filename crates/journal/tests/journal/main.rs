@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod alarms;
 mod crash;
 mod damage;
 mod departed;
