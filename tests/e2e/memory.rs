@@ -329,6 +329,46 @@ async fn p1_places_end_with_the_start_and_each_is_told_so_first() {
     assert_eq!(heard[0].1, "b0");
 }
 
+/// What a node says to a fence: it is done, or the reason and the message of a refusal.
+async fn fence(client: &Client, answer: &v1::PublishResponse) -> Result<bool, (String, String)> {
+    let Some(Outcome::Taken(taken)) = &answer.results[0].outcome else { panic!("{answer:?}") };
+    let fence_token = taken.fence_token.clone();
+    let request = v1::FenceRequest { fence_token, ..Default::default() };
+    match client.events().fence(request).await {
+        Ok(answer) => Ok(answer.into_inner().done),
+        Err(refused) => Err((reason(&refused).to_owned(), refused.message().to_owned())),
+    }
+}
+
+#[tokio::test]
+async fn p9_a_token_of_a_former_journal_of_a_node_is_refused_there_as_one_it_never_gave() {
+    let mut mesh = mesh(1, 2);
+    let of_memory = publish(&mesh.client(0), &ids("a", 1), Assurance::Accepted).await;
+    let of_disk = publish(&mesh.client(1), &ids("b", 1), Assurance::Stored).await;
+    assert_eq!(fence(&mesh.client(0), &of_memory).await, Ok(true));
+    assert_eq!(fence(&mesh.client(1), &of_disk).await, Ok(true));
+    // Each start of a node in memory mode is another origin. With its disk, a node is the same one.
+    for node in &mut mesh.nodes {
+        node.end(Signal::KILL);
+        node.start();
+    }
+    let ahead = |said: Result<bool, (String, String)>| {
+        let (reason, message) = said.unwrap_err();
+        assert_eq!(reason, "FENCE_AHEAD", "{message}");
+        assert!(message.contains("former journal of this node"), "{message}");
+    };
+    ahead(fence(&mesh.client(0), &of_memory).await);
+    assert_eq!(fence(&mesh.client(1), &of_disk).await, Ok(true));
+    // Any other node can only say whose it is.
+    let (reason, message) = fence(&mesh.client(1), &of_memory).await.unwrap_err();
+    assert!(reason == "FENCE_ELSEWHERE" && message.contains("web-1"), "{reason}: {message}");
+    // Another disk makes another origin of any node.
+    mesh.nodes[1].end(Signal::KILL);
+    std::fs::remove_dir_all(mesh.path("web-2.data")).unwrap();
+    mesh.nodes[1].start();
+    ahead(fence(&mesh.client(1), &of_disk).await);
+}
+
 /// The most that a process had in memory, in MiB.
 fn peak_mib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
