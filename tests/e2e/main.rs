@@ -21,6 +21,7 @@ mod history;
 mod javascript;
 mod journals;
 mod kills;
+mod last_words;
 mod letters;
 mod matrix;
 mod members;
