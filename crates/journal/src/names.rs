@@ -145,7 +145,9 @@ impl Journal {
         let mut names = self.shared().names();
         let Some(known) = names.known.get_mut(key) else { return };
         known.mark.advance(through.iter().map(|(origin, at)| (origin.clone(), at)));
-        if through_offset >= known.name.acknowledged {
+        // Whoever began again before what was damaged is where it is by now, not where it was.
+        let began = || self.resumed(&known.name).acknowledged;
+        if through_offset >= known.name.acknowledged || through_offset >= began() {
             known.name.acknowledged = through_offset;
             known.name.given = given;
         }
