@@ -112,3 +112,36 @@ fn p1_a_journal_that_is_lost_is_missed_by_name() {
     let verdict = settled("restarts tell nothing more", &publisher, &subscriber);
     assert_eq!(verdict.missed, 1, "{verdict:?}");
 }
+
+#[test]
+fn p1_of_two_nodes_under_one_name_the_one_that_nobody_dialled_is_missed_once_it_is_gone() {
+    let mut mesh = Mesh::started(3);
+    let files = [1, 2].map(|node| mesh.path(&format!("heard-{node}.jsonl")));
+    let start = |node: usize| Subscriber::start(&mesh.nodes[node + 1].at(), files[node].clone());
+    let heard = [start(0), start(1)];
+    let missed = |node: usize| {
+        let text = std::fs::read_to_string(&files[node]).unwrap_or_default();
+        text.lines().filter(|line| line.starts_with("{\"missed\"")).count()
+    };
+    // Somebody copied a certificate and a configuration to a machine of its own.
+    let mut twin = mesh.twin(0);
+    twin.start();
+    let told = "two nodes bear this name";
+    until("both are told of both", || [1, 2].iter().all(|it| mesh.nodes[*it].log().contains(told)));
+    let kind = ["--site", "shop", "--type", "t", "--key", "k", "--id", "lost"];
+    succeed(&[&["publish", "--at", &twin.at()][..], &kind].concat());
+    let mut publisher = Publisher::start(&mesh.nodes[0].at(), mesh.path("published.jsonl"));
+    publisher.hand_in(EVENTS);
+    until("the other one is served, too", || publisher.assured() == EVENTS);
+    assert_eq!([missed(0), missed(1)], [0, 0], "both are there");
+    twin.end(Signal::KILL);
+    until("it is gone, and missed", || missed(0) == 1 && missed(1) == 1);
+    // Once; and the other one goes on.
+    mesh.nodes[1].end(Signal::KILL);
+    mesh.nodes[1].start();
+    mesh.linked(1);
+    publisher.hand_in(EVENTS);
+    until("it assures", || publisher.assured() == 2 * EVENTS);
+    heard.iter().for_each(|heard| drop(settled("and is heard", &publisher, heard)));
+    assert_eq!([missed(0), missed(1)], [1, 1]);
+}

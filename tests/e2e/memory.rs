@@ -291,6 +291,35 @@ async fn p1_after_an_orderly_end_events_flow_and_nothing_is_left_behind() {
     assert!(causes(&heard).is_empty(), "{:?}", causes(&heard));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_what_a_node_without_a_disk_ended_with_while_one_was_away_comes_from_another() {
+    let mut mesh = mesh(1, 3);
+    let heard = mesh.path("heard.jsonl");
+    let subscriber = Subscriber::start(&mesh.nodes[2].at(), heard.clone());
+    let held = Subscriber::start(&mesh.nodes[1].at(), mesh.path("held.jsonl"));
+    until("both have begun", || subscriber.caught_up() > 0 && held.caught_up() > 0);
+    let mut all = BTreeSet::new();
+    for round in ["a", "b", "c"] {
+        mesh.nodes[2].end(Signal::KILL);
+        publish(&mesh.client(0), &ids(round, 50), Assurance::Accepted).await;
+        all.extend(ids(round, 50));
+        until("another one holds all", || held.ids().len() == all.len());
+        // An ordinary deployment. Who was away meets the next start before it has the rest of the
+        // former one.
+        assert_eq!(mesh.nodes[0].end(Signal::TERM).code(), Some(0));
+        mesh.nodes[0].start();
+        mesh.nodes[2].start();
+        mesh.linked(2);
+        let last = [format!("{round}-last")];
+        publish(&mesh.client(0), &last, Assurance::Accepted).await;
+        all.extend(last.clone());
+        until("what comes next is heard", || subscriber.ids().contains(&last[0]));
+        assert_eq!(subscriber.ids().into_iter().collect::<BTreeSet<_>>(), all, "and all before");
+        until("by the other one, too", || held.ids().contains(&last[0]));
+    }
+    assert_eq!(causes(&heard), Vec::<String>::new(), "nothing is missed: a member held it");
+}
+
 #[tokio::test]
 async fn p1_places_end_with_the_start_and_each_is_told_so_first() {
     let mut mesh = mesh(1, 1);

@@ -103,6 +103,20 @@ impl Mesh {
         std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
     }
 
+    /// Another node that bears the name and certificate of one and has its peers, with a disk of
+    /// its own and a port that nobody dials.
+    #[allow(dead_code, reason = "tests/root does not use it")]
+    pub(crate) fn twin(&self, of: usize) -> Node {
+        let text = std::fs::read_to_string(self.nodes[of].config()).unwrap();
+        let (_, more) = text.split_once("shared = ").unwrap();
+        let more = format!("shared = {more}").replace(&self.places[of], "127.0.0.1:0");
+        let twin = Node::new(self.directory.path(), "twin", &more);
+        let text = std::fs::read_to_string(twin.config()).unwrap();
+        let text = text.replace("name = \"twin\"", &format!("name = \"web-{}\"", of + 1));
+        std::fs::write(twin.config(), text).unwrap();
+        twin
+    }
+
     /// A client through a node's local socket.
     pub(crate) fn client(&self, node: usize) -> Client {
         let address: Address = self.nodes[node].at().parse().unwrap();

@@ -83,6 +83,18 @@ pub enum Taken {
     },
 }
 
+/// A former journal of a name, as a link under another one finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// Which.
+    pub origin: Origin,
+    /// Everything of it through this is here.
+    pub at: Sequence,
+    /// Its last word is known: what is lacking of it may be had from others, and then nothing is
+    /// missed.
+    pub ended: bool,
+}
+
 impl Journal {
     /// Numbers events, encodes them into blocks and shows those to readers. Waits while too much is
     /// unwritten. Not durable on return: see [`Appended::own_through`]. If the call is dropped
@@ -150,21 +162,51 @@ impl Journal {
     }
 
     /// Somebody else holds events of this origin, whose name another node is `there` with under
-    /// other journals: so this is a former one, and what nobody had of it is missed from here on.
-    /// Nothing is, if the origin is known, or nobody is there.
+    /// other journals: so this is a former one, and of it only what does not come is missed
+    /// ([`Journal::former_gone`]). Nothing changes if it is known, or nobody is there.
+    pub fn meet_former(&self, origin: &Origin, there: &[JournalId]) {
+        if !there.is_empty() && !there.contains(&origin.journal) {
+            self.shared().numbering().meet_former(self.shared(), origin);
+        }
+    }
+
+    /// What a link under this journal would make former ones of its name, and of which something
+    /// may be missed that was not told. Nodes are `there` under the others.
+    #[must_use]
+    pub fn formers(&self, origin: &Origin, there: &[JournalId]) -> Vec<Former> {
+        let shared = self.shared();
+        let numbering = shared.numbering();
+        let mut formers = numbering.formers(shared, origin);
+        // What is told of this node's own name needs no link.
+        let own = &self.origin().node;
+        formers.retain(|of| of.node != *own && !there.contains(&of.journal));
+        let former = |of: Origin| Former {
+            at: numbering.frontier.get(&of),
+            ended: shared.roster.has_ended(&of),
+            origin: of,
+        };
+        formers.into_iter().map(former).collect()
+    }
+
+    /// The journals of other nodes that are former ones if nobody is there under them, and of which
+    /// something may be missed that was not told.
+    #[must_use]
+    pub fn open_formers(&self) -> Vec<Origin> {
+        self.shared().numbering().open_formers(self.shared())
+    }
+
+    /// Nobody is there under this former journal, and nobody sends what is lacking of it: that is
+    /// missed from here on.
     ///
     /// # Errors
     /// If the journal is full, failed, closed or out of numbers.
-    pub async fn meet_former(
-        &self,
-        origin: &Origin,
-        there: &[JournalId],
-    ) -> Result<(), AppendError> {
-        if there.is_empty() || there.contains(&origin.journal) {
-            return Ok(());
-        }
+    pub async fn former_gone(&self, origin: &Origin) -> Result<(), AppendError> {
         let shared = self.shared();
-        tell(shared, |numbering| Ok(numbering.meet_former(shared, origin))).await.map(drop)
+        tell(shared, |numbering| {
+            numbering.end_former(shared, origin);
+            Ok(())
+        })
+        .await
     }
 
     /// Whether an origin was met.
@@ -229,7 +271,8 @@ impl Journal {
         tell(shared, |numbering| {
             let journal = linked.or_else(|| self.present_of(node).first().copied());
             if let Some(journal) = journal {
-                numbering.present(shared, &Origin { node: node.clone(), journal }, there);
+                let origin = Origin { node: node.clone(), journal };
+                numbering.present(shared, &origin, there, linked.is_some());
             }
             Ok(())
         })

@@ -54,7 +54,7 @@ mod writer;
 pub use applied::{Applied, Mark};
 pub use cursors::Cursors;
 pub use error::{AppendError, Damage, Error, Failure, ReadError};
-pub use intake::{Appended, Counted, Intake, Numbered, Taken};
+pub use intake::{Appended, Counted, Former, Intake, Numbered, Taken};
 pub use journal::{Holding, Journal, Resume};
 pub use leases::{Acknowledged, Echo, Heard, Leases, is_silent, margin};
 pub use letters::Letter;

@@ -83,6 +83,16 @@ impl Roster {
         self.table().is_closed(origin, at, seen)
     }
 
+    /// Its last word is known.
+    pub(crate) fn has_ended(&self, origin: &Origin) -> bool {
+        self.table().has_ended(origin)
+    }
+
+    /// A member that did not leave was linked under other journals than this one last.
+    pub(crate) fn is_former(&self, origin: &Origin) -> bool {
+        self.table().is_former(origin)
+    }
+
     /// The journals of a member that ended for good, as far as their last words were heard.
     pub(crate) fn ended_of(&self, node: &NodeName) -> Vec<Origin> {
         let ended = self.table().get(node).map(|listed| listed.ended).unwrap_or_default();
@@ -115,10 +125,16 @@ impl Roster {
         }
     }
 
-    /// Its origins with which others are linked, or were, and this node never was.
+    /// Its origins with which others are linked, or were, or that pull from here, and with which
+    /// this node never was.
     pub(crate) fn heard_of(&self, node: &NodeName) -> Vec<Origin> {
         let heard = self.table().heard_of(node);
         heard.into_iter().map(|journal| Origin { node: node.clone(), journal }).collect()
+    }
+
+    /// The same of all names.
+    pub(crate) fn all_heard(&self) -> Vec<Origin> {
+        self.table().all_heard()
     }
 
     /// Others are to be told.
@@ -186,11 +202,24 @@ impl Journal {
         self.members_changed(changed);
     }
 
+    /// A member pulls from this node under this journal: it is there, whatever was told of it.
+    pub fn journal_pulls(&self, origin: &Origin) {
+        let changed = self.shared().roster.table().pulls(origin);
+        self.members_changed(changed);
+    }
+
     /// Under which journal a member was linked last, and under which others of its name nodes were
     /// there at the same time.
     #[must_use]
     pub fn present_of(&self, name: &NodeName) -> Vec<JournalId> {
         self.shared().roster.present_of(name)
+    }
+
+    /// Under which journals others are linked with a member, or were, or it pulls from here, and
+    /// this node never was linked with it.
+    #[must_use]
+    pub fn heard_of(&self, name: &NodeName) -> Vec<JournalId> {
+        self.shared().roster.table().heard_of(name)
     }
 
     /// The members that were linked last while other nodes bore their names.

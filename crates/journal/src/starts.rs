@@ -45,6 +45,11 @@ impl Starts {
         self.seen.contains_key(origin)
     }
 
+    /// All origins of which a start was seen.
+    pub(crate) fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.seen.keys()
+    }
+
     /// The origins of a name of which a start was seen.
     pub(crate) fn origins_of(&self, node: &NodeName) -> impl Iterator<Item = &Origin> {
         self.seen.keys().filter(move |origin| origin.node == *node)

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evermesh_event::{Frontier, NodeName, Origin};
+use evermesh_event::{Frontier, NodeName, Origin, Sequence};
 use evermesh_journal::{Holding, Missed};
 use tokio::sync::watch;
 
@@ -54,6 +54,14 @@ impl Repairs {
 
     pub(crate) fn wants(&self, name: &NodeName, own: &Origin, here: &Frontier) -> Wants {
         self.table().wants(name, own, here)
+    }
+
+    pub(crate) fn is_held(&self, origin: &Origin, at: Sequence) -> bool {
+        self.table().is_held(origin, at)
+    }
+
+    pub(crate) fn link_of(&self, name: &NodeName) -> Option<Origin> {
+        self.table().link_of(name).cloned()
     }
 
     /// Counts up with each change.

@@ -11,6 +11,7 @@ mod backoff;
 mod departures;
 mod dial;
 mod feed;
+mod formers;
 mod holes;
 mod leave;
 mod link;

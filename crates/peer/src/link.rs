@@ -37,11 +37,12 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) async fn keep(shared: Arc<Shared>, address: String, drain: CancellationToken) {
     let mut backoff = Backoff::new();
     loop {
+        let began = shared.parts.clock.boot();
         let trouble = tokio::select! {
             () = drain.cancelled() => return,
             trouble = once(&shared, &address, &mut backoff) => trouble,
         };
-        if shared.members.unlinked(&address, trouble.clone()) {
+        if shared.members.unlinked(&address, trouble.clone(), began) {
             tracing::warn!(address, "no link: {trouble}; dials again");
         }
         let wait = backoff.next(shared.parts.random.as_ref());

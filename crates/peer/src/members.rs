@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use evermesh_event::assurance::Presence;
-use evermesh_event::{NodeName, Planted, Sequence};
+use evermesh_event::{JournalId, NodeName, Planted, Sequence};
 use evermesh_journal::{Journal, margin};
 
 mod feeds;
@@ -55,6 +55,8 @@ struct Address {
     held: Option<NodeName>,
     pulling: bool,
     trouble: Option<String>,
+    /// When the newest attempt to link began that is over.
+    tried: Option<Duration>,
 }
 
 /// A member that was heard in this start.
@@ -67,6 +69,8 @@ struct Heard {
     twin: Option<Twin>,
     /// Whom it has not heard for so long that it would forget them.
     away: BTreeSet<NodeName>,
+    /// Names that two nodes bear at the same time where it is, and under which journals.
+    doubled: BTreeMap<NodeName, Vec<JournalId>>,
 }
 
 #[derive(Debug, Default)]
@@ -176,11 +180,13 @@ impl Members {
         now < self.began.0 + self.lease + margin(self.lease)
     }
 
-    /// A link to an address ended, or never began. True if the trouble is another than before. An
-    /// address that is not dialled any more stays forgotten: it may be learnt again.
-    pub(crate) fn unlinked(&self, address: &str, trouble: String) -> bool {
+    /// A link to an address ended, or never began; `began`: when it was tried. True if the trouble
+    /// is another than before. An address that is not dialled any more stays forgotten: it may be
+    /// learnt again.
+    pub(crate) fn unlinked(&self, address: &str, trouble: String, began: Duration) -> bool {
         let mut table = self.table();
         let Some(entry) = table.addresses.get_mut(address) else { return false };
+        entry.tried = Some(began);
         (entry.held, entry.pulling) = (None, false);
         let news = entry.trouble.as_ref() != Some(&trouble);
         entry.trouble = Some(trouble);
@@ -205,6 +211,28 @@ impl Members {
 
     fn is_silent(&self, now: Duration, last_ping: Duration) -> bool {
         evermesh_journal::is_silent(last_ping, self.lease, now)
+    }
+
+    /// Everybody who can be dialled, but this one, echoed what was sent since, or could not be
+    /// linked in an attempt that began since: what they know of it is known here.
+    pub(crate) fn all_asked(&self, but: &NodeName, since: Duration) -> bool {
+        let (listed, heard) = (self.journal.members(), self.journal.leases().snapshot());
+        let table = self.table();
+        let tried = |entry: &Address| entry.tried.is_some_and(|began| began >= since);
+        let asked = |name: &NodeName| {
+            let echo = heard.get(name.as_str()).map(|heard| heard.echo.pinged);
+            let mut dialled = table.addresses.values();
+            echo.is_some_and(|pinged| pinged >= since)
+                || dialled.any(|entry| entry.name.as_ref() == Some(name) && tried(entry))
+        };
+        let own = &self.journal.origin().node;
+        // Who was just learnt is not dialled yet.
+        let mut listed = listed.iter().filter(|(name, listed)| {
+            let reachable = !listed.left && !listed.address.is_empty();
+            reachable && name != but && name != own
+        });
+        let mut unnamed = table.addresses.values().filter(|entry| entry.name.is_none());
+        listed.all(|(name, _)| asked(name)) && unnamed.all(tried)
     }
 
     /// Every member that is dialled is linked.

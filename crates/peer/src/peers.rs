@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::departures;
 use crate::dial::Dialer;
+use crate::formers::Formers;
 use crate::holes::{Holes, Repairs, give_up_damaged};
 use crate::link;
 use crate::members::{Members, PeerStatus};
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) parts: Parts,
     pub(crate) members: Members,
     pub(crate) repair: Repairs,
+    pub(crate) formers: Formers,
     pub(crate) refusals: Refusals,
     /// Feeds, so that goodbyes can be waited for.
     pub(crate) feeds: TaskTracker,
@@ -93,6 +95,7 @@ impl Peers {
             parts,
             members,
             repair: Repairs::default(),
+            formers: Formers::default(),
             refusals: Refusals::default(),
             feeds: TaskTracker::new(),
             goodbye: CancellationToken::new(),
@@ -151,6 +154,7 @@ impl Run {
                 _ = tick.tick() => {
                     shared.members.suspend_silent(shared.parts.clock.boot());
                     departures::look(shared).await;
+                    shared.formers.look(shared).await;
                     holes.look(shared).await;
                     give_up_damaged(shared);
                     links.follow(shared);

@@ -113,12 +113,13 @@ pub(crate) async fn ping(
                             return Unpinged::Silent("has left".into());
                         }
                         note_head(shared, origin, &echo);
-                        sent.echoed(shared, origin, &echo);
                         let held = starts::held(&shared.parts.journal, &echo.held);
                         let here = held.iter().map(|(of, held)| (of.clone(), held.through));
                         let journal = &shared.parts.journal;
                         journal.note_holds(origin.node.as_str(), &here.collect());
                         shared.repair.holds(&origin.node, held);
+                        // Whoever waits for this echo finds everything that it said.
+                        sent.echoed(shared, origin, &echo);
                         echoed.notify_one();
                     }
                     Ok(None) => return Unpinged::Ended("ended".into()),

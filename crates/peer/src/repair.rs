@@ -117,6 +117,17 @@ impl Repair {
         able.min().map(|(_, name)| name)
     }
 
+    /// Somebody who is linked holds more of an origin than this node, which is at a sequence, and
+    /// did not say that it lacks what comes next.
+    pub(crate) fn is_held(&self, origin: &Origin, at: Sequence) -> bool {
+        self.source(origin, at).is_some()
+    }
+
+    /// Under which journal a member is linked.
+    pub(crate) fn link_of(&self, name: &NodeName) -> Option<&Origin> {
+        self.links.get(name).map(|linked| &linked.origin)
+    }
+
     /// What nobody who is linked can serve: of each origin the smallest of the holes that were
     /// named.
     pub(crate) fn holes(&self, here: &Frontier) -> Vec<Missed> {

@@ -33,8 +33,8 @@ pub(crate) struct Row {
     pub(crate) away: Duration,
     /// Its journals of which nothing more is to be told, the newest last.
     pub(crate) closed: Vec<JournalId>,
-    /// Under which others were linked with it, and this node never was: something may be missed of
-    /// them. The newest last.
+    /// Under which others were linked with it, or it pulled from here, and this node never was:
+    /// something may be missed of them. The newest last.
     pub(crate) heard: Vec<JournalId>,
 }
 
@@ -193,6 +193,18 @@ impl Table {
         changed
     }
 
+    pub(super) fn pulls(&mut self, origin: &Origin) -> bool {
+        let Some(row) = self.rows.get_mut(&origin.node) else { return false };
+        let before = (row.closed.len(), row.heard.len());
+        row.closed.retain(|closed| *closed != origin.journal);
+        row.hear(origin.journal);
+        let changed = (row.closed.len(), row.heard.len()) != before;
+        if changed {
+            self.dirty.insert(origin.node.clone());
+        }
+        changed
+    }
+
     pub(super) fn present_of(&self, name: &NodeName) -> Vec<JournalId> {
         self.rows.get(name).map(|row| row.listed.present.clone()).unwrap_or_default()
     }
@@ -209,7 +221,8 @@ impl Table {
     pub(super) fn present(&mut self, name: &NodeName, journals: Vec<JournalId>) -> bool {
         let row = self.rows.get_mut(name).filter(|row| row.listed.present != journals);
         let Some(row) = row else { return false };
-        row.heard.retain(|heard| !journals.contains(heard));
+        // Those beside it may never have been linked here.
+        row.heard.retain(|heard| journals.first() != Some(heard));
         row.listed.present = journals;
         self.dirty.insert(name.clone());
         true
@@ -224,6 +237,25 @@ impl Table {
                 .any(|(journal, head)| *journal == origin.journal && *head == at && seen <= *head);
             reached || row.closed.contains(&origin.journal)
         })
+    }
+
+    pub(super) fn has_ended(&self, origin: &Origin) -> bool {
+        let ended = self.rows.get(&origin.node).map(|row| row.listed.ended.as_slice());
+        ended.unwrap_or_default().iter().any(|(journal, _)| *journal == origin.journal)
+    }
+
+    pub(super) fn is_former(&self, origin: &Origin) -> bool {
+        self.rows.get(&origin.node).is_some_and(|row| {
+            let present = &row.listed.present;
+            !row.listed.left && !present.is_empty() && !present.contains(&origin.journal)
+        })
+    }
+
+    pub(super) fn all_heard(&self) -> Vec<Origin> {
+        let heard = self.rows.iter().flat_map(|(name, row)| {
+            row.heard.iter().map(|journal| Origin { node: name.clone(), journal: *journal })
+        });
+        heard.collect()
     }
 
     pub(super) fn close(&mut self, origin: &Origin) {
@@ -314,7 +346,7 @@ impl Table {
 }
 
 impl Row {
-    /// Others are linked with it under this journal, or were.
+    /// Others are linked with it under this journal, or were, or it pulls from here.
     fn hear(&mut self, journal: JournalId) {
         let known = self.listed.present.contains(&journal) || self.closed.contains(&journal);
         if known || self.heard.contains(&journal) {

@@ -76,8 +76,7 @@ impl Link<'_> {
         let journal = &self.shared.parts.journal;
         if *block.origin() != self.origin && !journal.knows(block.origin()) {
             let there = self.there(&block.origin().node);
-            let met = journal.meet_former(block.origin(), &there).await;
-            met.map_err(|error| format!("is not pulled from for now: {error}"))?;
+            journal.meet_former(block.origin(), &there);
         }
         let sampled = block.sampled() && self.shared.parts.spans.enabled();
         let traced = sampled.then(|| block.clone());
@@ -98,9 +97,11 @@ impl Link<'_> {
         }
     }
 
-    /// Under which journals nodes of a name are there now; this peer certainly is.
+    /// Under which journals nodes of a name are there now, here or by what others say; this peer
+    /// certainly is.
     fn there(&self, name: &NodeName) -> Vec<JournalId> {
         let mut there = self.shared.members.there(name, self.shared.parts.clock.boot());
+        there.extend(self.shared.parts.journal.heard_of(name));
         if *name == self.name {
             there.push(self.origin.journal);
         }

@@ -145,15 +145,25 @@ async fn meet(
         return Err(format!("{name} knows that this node's journal was restored from a copy"));
     }
     shared.members.former(frontier);
+    // Two that run under one name at the same time are both there: none of them is a former one.
+    let now = shared.parts.clock.boot();
+    let there = shared.members.there(name, now);
+    if shared.formers.awaits(shared, origin, now) {
+        return Err(format!(
+            "{name} runs under another journal than before: it is pulled from once others have \
+             sent what they hold of the former one"
+        ));
+    }
     let later = |error| format!("{name} is not pulled from for now: {error}");
     for met in starts::met(own, origin, frontier) {
         own.meet(&met).await.map_err(later)?;
     }
-    // Two that run under one name at the same time are both there: none of them is a former one.
-    let there = shared.members.there(name, shared.parts.clock.boot());
     own.linked(origin, &there).await.map_err(later)?;
     // After that nobody takes it for one that was beside another and is gone.
     own.journal_lives(origin);
+    for journal in there {
+        own.journal_pulls(&Origin { node: name.clone(), journal });
+    }
     starts::note(own, origin, frontier);
     Ok(())
 }

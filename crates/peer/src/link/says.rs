@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use evermesh_event::Sequence;
+use evermesh_event::{Origin, Sequence};
 use evermesh_journal::Lacking;
 use evermesh_proto::v1;
 use evermesh_proto::v1::pull_request::Message;
@@ -25,7 +25,15 @@ impl Link<'_> {
     /// What this peer is to be asked for, if that is something else than before.
     pub(super) fn wants(&mut self) -> Option<Message> {
         let journal = &self.shared.parts.journal;
-        let wants = self.shared.repair.wants(&self.name, journal.origin(), &journal.frontier());
+        let here = journal.frontier();
+        let mut wants = self.shared.repair.wants(&self.name, journal.origin(), &here);
+        let now = self.shared.parts.clock.boot();
+        let comes = |origin: &Origin| {
+            let met = here.contains(origin) || *origin == self.origin;
+            !met && self.shared.formers.awaits(self.shared, origin, now)
+        };
+        wants.origins.retain(|origin, _| !comes(origin));
+        wants.again.retain(|origin| !comes(origin));
         let foreign = wants.origins.keys().filter(|origin| **origin != self.origin);
         let foreign: BTreeSet<_> = foreign.cloned().collect();
         let damaged = self.damaged();

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use evermesh_event::assurance::Presence;
-use evermesh_event::{JournalId, NodeName, Remote, StartId};
+use evermesh_event::{JournalId, NodeName, Origin, Remote, StartId};
 use tokio_util::sync::CancellationToken;
 
 use super::{MEMBERS_MAX, Members};
@@ -20,6 +20,8 @@ pub(crate) struct Feeding {
     pub(crate) journal: JournalId,
     pub(crate) start: StartId,
     pub(crate) from: Remote,
+    /// When it began. From there its node is there, as from a ping.
+    began: Duration,
     /// Ends it.
     pub(crate) stop: CancellationToken,
 }
@@ -41,13 +43,16 @@ impl Members {
         from: Remote,
         now: Duration,
     ) -> Option<Feeding> {
+        // Should nobody ever be linked with it, its events are lost with it, and that is told.
+        self.journal.journal_pulls(&Origin { node: name.clone(), journal });
         let mut table = self.table();
         if table.heard.len() >= MEMBERS_MAX && !table.heard.contains_key(name) {
             return None;
         }
         let heard = table.heard.entry(name.clone()).or_default();
         let stop = CancellationToken::new();
-        let mut feeding = Feeding { label: name.to_string(), journal, start, from, stop };
+        let mut feeding =
+            Feeding { label: name.to_string(), journal, start, from, began: now, stop };
         let pings = heard.last_ping.is_some_and(|at| !self.is_silent(now, at));
         let other = heard.feed.as_ref().filter(|other| other.journal != journal && pings);
         if let Some(other) = other {
@@ -117,13 +122,17 @@ impl Members {
         self.journal.cursors().presence(&label, Presence::Expected);
     }
 
-    /// Under which journals nodes of this name are there: they pull from this one, and ping. Of two
-    /// that were there when this start began, the other may need a lease to come back.
+    /// Under which journals nodes of this name are there: they pull from this one, and ping, or
+    /// have just begun. Of two that were there when this start began, the other may need a lease to
+    /// come back.
     pub(crate) fn there(&self, name: &NodeName, now: Duration) -> Vec<JournalId> {
         let table = self.table();
         let heard = table.heard.get(name);
         let pings = |at: Option<Duration>| at.is_some_and(|at| !self.is_silent(now, at));
-        let feed = heard.filter(|heard| pings(heard.last_ping)).and_then(|h| h.feed.as_ref());
+        let feed = heard.and_then(|heard| {
+            let feed = heard.feed.as_ref()?;
+            pings(heard.last_ping.max(Some(feed.began))).then_some(feed)
+        });
         let twin = heard.and_then(|heard| heard.twin.as_ref());
         let twin = twin.filter(|twin| pings(Some(twin.last_ping))).map(|twin| &twin.feeding);
         let mut there: Vec<_> = feed.into_iter().chain(twin).map(|feed| feed.journal).collect();
@@ -133,6 +142,15 @@ impl Members {
             there.extend(present);
         }
         there
+    }
+
+    /// Somebody who pings says that a node is there under this journal, beside another of its name.
+    pub(crate) fn is_beside(&self, origin: &Origin, now: Duration) -> bool {
+        self.table().heard.values().any(|heard| {
+            let pings = heard.last_ping.is_some_and(|at| !self.is_silent(now, at));
+            let beside = heard.doubled.get(&origin.node);
+            pings && beside.is_some_and(|beside| beside.contains(&origin.journal))
+        })
     }
 
     /// One that bears the name of another counts for as long as a member does, and is no member:

@@ -18,7 +18,12 @@ impl Members {
             return false;
         }
         let away = list.iter().filter(|(_, listed)| listed.away).map(|(name, _)| name.clone());
-        self.table().heard.entry(from.clone()).or_default().away = away.collect();
+        let doubled = list.iter().filter(|(_, listed)| listed.present.len() > 1);
+        let doubled = doubled.map(|(name, listed)| (name.clone(), listed.present.clone()));
+        let mut table = self.table();
+        let heard = table.heard.entry(from.clone()).or_default();
+        (heard.away, heard.doubled) = (away.collect(), doubled.collect());
+        drop(table);
         let merged = self.journal.merge_members(from, list);
         if merged.changed {
             self.reconcile(now);

@@ -144,12 +144,47 @@ async fn p1_a_former_journal_that_others_hold_is_what_may_be_missed_and_not_the_
     let (blocks, members) = (bytes(&blocks), listed(0));
     let peer = Peer::start(Script { blocks, members, ..Script::default() });
     peer.until(|peer| peer.journal.frontier().get(&former) > Sequence::ZERO).await;
+    assert!(all_forgotten(&peer).await.is_empty(), "the rest may be on its way");
+    step(Duration::from_secs(6)).await;
     assert_eq!(all_forgotten(&peer).await.as_slice(), std::slice::from_ref(&former));
     // It goes on as the one that is there: should it vanish, that is told.
     peer.rewrite(|script| (script.journal, script.blocks) = (9, Vec::new()));
     peer.end_link();
     peer.until(|peer| peer.journal.present_of(&next.node) == [next.journal]).await;
     assert_eq!(all_forgotten(&peer).await, [former, present]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p1_a_former_journal_is_missed_unless_it_comes_through_its_last_word() {
+    for last in [2, 3] {
+        let former = Origin { journal: JournalId::new([5; 16]), ..origin("web-2") };
+        let blocks = [block("web-2", 0, &[1]), block_of(former.clone(), 0, &[1, 2])];
+        let ended = vec![(former.journal, Sequence::from_u64((1 << 40) + last))];
+        let members = vec![Listed { ended, ..Listed::default() }.to_proto(&web_2())];
+        let peer = Peer::start(Script { blocks: bytes(&blocks), members, ..Script::default() });
+        peer.until(|peer| peer.journal.frontier().get(&former) > Sequence::ZERO).await;
+        step(Duration::from_secs(6)).await;
+        let missed: Vec<_> = (last == 3).then_some(former).into_iter().collect();
+        assert_eq!(all_forgotten(&peer).await, missed, "it ended with {last}");
+        step(Duration::from_secs(10)).await;
+        assert_eq!(all_forgotten(&peer).await, missed, "once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p1_of_two_that_bear_one_name_one_that_only_pulls_is_missed_once_it_is_gone() {
+    let peer = Peer::start(Script { members: listed(0), ..Script::default() });
+    peer.until(|peer| peer.status().pulling).await;
+    let other = peer.pull_as("web-2", 8).await.unwrap();
+    for _ in 0..10 {
+        peer.ping_as(8).await;
+        step(Duration::from_secs(1)).await;
+    }
+    assert_eq!(forgotten(&peer).await, 0, "both are there");
+    drop(other);
+    step(Duration::from_secs(10)).await;
+    let gone = Origin { journal: JournalId::new([8; 16]), ..origin("web-2") };
+    assert_eq!(all_forgotten(&peer).await, [gone]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,7 +38,7 @@ impl Numbering {
         }
         for other in &others {
             tracing::warn!(
-                former = %other, present = %origin,
+                member = %other.node, former = %other.journal, present = %origin.journal,
                 "this name has another journal: what nobody had of the former one is missed"
             );
             self.tell_forgotten(shared, other);
@@ -47,50 +47,47 @@ impl Numbering {
     }
 
     /// A former journal of a name is met by what others hold of it, while a node is there under
-    /// another: what nobody had of this one is missed. True if it was told.
-    pub(in crate::intake) fn meet_former(&mut self, shared: &Shared, origin: &Origin) -> bool {
-        if *origin == self.origin || self.knows(shared, origin) {
-            return false;
+    /// another: that one is not missed for it. Of this one, what does not come.
+    pub(in crate::intake) fn meet_former(&mut self, shared: &Shared, origin: &Origin) {
+        if *origin != self.origin && !self.knows(shared, origin) {
+            self.frontier.advance(origin, Sequence::ZERO);
         }
-        let seen = shared.starts().durable_head(origin);
-        let closed = shared.roster.is_closed(origin, self.frontier.get(origin), seen);
-        self.frontier.advance(origin, Sequence::ZERO);
-        if closed || shared.planted.is(Planted::OtherJournalUntold) {
-            return false;
+    }
+
+    /// What nobody had of a former journal is missed, unless that was told, or all of it is here.
+    pub(in crate::intake) fn end_former(&mut self, shared: &Shared, origin: &Origin) {
+        if !self.is_open(shared, origin) || shared.planted.is(Planted::OtherJournalUntold) {
+            return;
         }
         tracing::warn!(
-            former = %origin,
-            "others hold a former journal of this name: what nobody had of it is missed"
+            member = %origin.node, former = %origin.journal,
+            "another journal is there under this name: what nobody had of this one is missed"
         );
         self.tell_forgotten(shared, origin);
-        true
     }
 
     /// A member is linked under this journal. If it was under another one last, that may be lost
     /// with what nobody had, be this one new or an older one that came back. `there`: under which
     /// journals nodes of this name are there now. None of those is lost yet: it is told once its
-    /// node is not there any more.
+    /// node is not there any more. `linked`: by a link that waited for what may come of the former
+    /// ones; else that is waited for.
     pub(in crate::intake) fn present(
         &mut self,
         shared: &Shared,
         origin: &Origin,
         there: &[JournalId],
-    ) -> bool {
-        let before = shared.roster.present_of(&origin.node);
-        let mut others = self.untold(shared, &origin.node);
-        others.retain(|other| other != origin);
-        if before.contains(&origin.journal) {
-            // What was linked before those was told when they were.
-            others.retain(|other| before.contains(&other.journal));
-        }
+        linked: bool,
+    ) {
+        let others = self.formers(shared, origin);
         let (beside, mut gone): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|other| there.contains(&other.journal));
+        gone.retain(|other| linked || !shared.roster.has_ended(other));
         if shared.planted.is(Planted::OtherJournalUntold) {
             gone.clear();
         }
         for other in &gone {
             tracing::warn!(
-                former = %other, present = %origin,
+                member = %other.node, former = %other.journal, present = %origin.journal,
                 "this name is back under another journal: what nobody had of the former is missed"
             );
             self.tell_forgotten(shared, other);
@@ -99,7 +96,41 @@ impl Numbering {
         let present: Vec<_> = std::iter::once(origin.journal).chain(beside).collect();
         self.close_ended(shared, &origin.node, &present);
         shared.roster.present(&origin.node, present);
-        !gone.is_empty()
+    }
+
+    /// The journals of a name that a link under this one makes former ones, and of which something
+    /// may be missed that was not told.
+    pub(in crate::intake) fn formers(&self, shared: &Shared, origin: &Origin) -> Vec<Origin> {
+        let before = shared.roster.present_of(&origin.node);
+        let mut others = self.untold(shared, &origin.node);
+        others.retain(|other| other != origin);
+        if before.contains(&origin.journal) {
+            // What was linked before those was told when they were, or is told by itself.
+            others.retain(|other| before.contains(&other.journal));
+        }
+        others
+    }
+
+    /// All journals of other names that were linked here, or are linked by others or pull from this
+    /// node, under which their members are not linked now, and of which something may be missed
+    /// that was not told.
+    pub(in crate::intake) fn open_formers(&self, shared: &Shared) -> Vec<Origin> {
+        let starts = shared.starts();
+        let held = self.frontier.iter().map(|(held, _)| held);
+        let mut known: Vec<_> = starts.origins().chain(held).cloned().collect();
+        drop(starts);
+        known.extend(shared.roster.all_heard());
+        known.sort_unstable();
+        known.dedup();
+        known.retain(|of| of.node != self.origin.node && shared.roster.is_former(of));
+        known.retain(|of| self.is_open(shared, of));
+        known
+    }
+
+    /// Something of this journal may be missed that was not told.
+    fn is_open(&self, shared: &Shared, origin: &Origin) -> bool {
+        let seen = shared.starts().durable_head(origin);
+        !shared.roster.is_closed(origin, self.frontier.get(origin), seen)
     }
 
     /// A node is there under these journals. Of the former ones of its name that ended in order,
@@ -125,7 +156,7 @@ impl Numbering {
         let others = self.untold_of_departed(shared, node);
         for other in &others {
             tracing::warn!(
-                origin = %other,
+                member = %other.node, journal = %other.journal,
                 "its node left, or was forgotten: what nobody had of it is missed"
             );
             self.tell_forgotten(shared, other);

@@ -65,7 +65,7 @@ fn p9_who_left_and_comes_back_is_dialled_though_its_last_link_ends_after_that() 
     tell(&listed(0, true));
     assert_eq!(dialled(), [""; 0]);
     // The task that keeps the link notices only now.
-    members.unlinked("https://web-2:7443", "it ended".into());
+    members.unlinked("https://web-2:7443", "it ended".into(), Duration::ZERO);
     members.hold("https://web-2:7443", &name("web-2")).unwrap_err();
     members.linked("https://web-2:7443", &name("web-2"));
     tell(&listed(1, false));

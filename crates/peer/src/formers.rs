@@ -1,0 +1,97 @@
+//! Former journals of a name: what is lacking of one is had from whoever holds it, and only what
+//! does not come is told as missed.
+//!
+//! Always holds: a name that comes under another journal is not pulled from, nor asked of others,
+//! before everybody who can be reached was asked for the last words of its former ones, and what
+//! they hold has come, or did not come in time. Nothing here is stored: what was linked under
+//! another journal, ended, and is not told of, is what is waited for after a restart, too.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use evermesh_event::{NodeName, Origin};
+
+use crate::peers::Shared;
+
+/// How many leases what is lacking of a former journal is waited for, as for a member that left.
+const GRACE_LEASES: u32 = 2;
+
+/// What is waited for, and since when.
+#[derive(Debug, Default)]
+pub(crate) struct Formers {
+    /// The journals under which a name comes, at most one for each link and each origin of others.
+    coming: Mutex<BTreeMap<Origin, Duration>>,
+    /// The former ones of names that are there under another.
+    gone: Mutex<BTreeMap<Origin, Duration>>,
+}
+
+impl Formers {
+    /// Whether a member that comes under this journal has to wait for what others hold of its
+    /// former ones. Whoever hears of it first asks everybody.
+    pub(crate) fn awaits(&self, shared: &Shared, origin: &Origin, now: Duration) -> bool {
+        let journal = &shared.parts.journal;
+        let there = shared.members.there(&origin.node, now);
+        let formers = journal.formers(origin, &there);
+        if formers.is_empty() {
+            return false;
+        }
+        let first = !coming(self).contains_key(origin);
+        let since = *coming(self).entry(origin.clone()).or_insert(now);
+        if first {
+            journal.leases().ask();
+        }
+        let held = formers.iter().any(|of| of.ended && shared.repair.is_held(&of.origin, of.at));
+        let asked = shared.members.all_asked(&origin.node, since);
+        is_awaited(!asked || held, now.saturating_sub(since), shared.parts.lease)
+    }
+
+    /// Tells what does not come of former journals, while nodes of their names are there under
+    /// others.
+    pub(crate) async fn look(&self, shared: &Shared) {
+        let (journal, now) = (&shared.parts.journal, shared.parts.clock.boot());
+        let grace = shared.parts.lease * GRACE_LEASES;
+        // Twice as long: who comes again after that waits anew.
+        coming(self).retain(|_, since| now.saturating_sub(*since) < grace * 2);
+        let mut open = journal.open_formers();
+        open.retain(|origin| has_another(shared, origin, now));
+        gone(self).retain(|origin, _| open.contains(origin));
+        for origin in open {
+            let since = *gone(self).entry(origin.clone()).or_insert(now);
+            // Longer than who was killed seems to be there: this one may be what just comes.
+            if is_awaited(true, now.saturating_sub(since), shared.parts.lease) {
+                continue;
+            }
+            if let Err(error) = journal.former_gone(&origin).await {
+                tracing::warn!(
+                    %origin, %error,
+                    "cannot store what may be missed of a former journal; tries again"
+                );
+            }
+        }
+    }
+}
+
+/// A node of this name is there, and none under this journal, as far as anybody knows.
+fn has_another(shared: &Shared, origin: &Origin, now: Duration) -> bool {
+    if shared.members.is_beside(origin, now) {
+        return false;
+    }
+    let name: &NodeName = &origin.node;
+    let mut there = shared.members.there(name, now);
+    there.extend(shared.repair.link_of(name).map(|linked| linked.journal));
+    !there.is_empty() && !there.contains(&origin.journal)
+}
+
+/// What may still come is waited for, but not for ever.
+fn is_awaited(may_come: bool, since: Duration, lease: Duration) -> bool {
+    may_come && since < lease * GRACE_LEASES
+}
+
+fn coming(formers: &Formers) -> MutexGuard<'_, BTreeMap<Origin, Duration>> {
+    formers.coming.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn gone(formers: &Formers) -> MutexGuard<'_, BTreeMap<Origin, Duration>> {
+    formers.gone.lock().unwrap_or_else(PoisonError::into_inner)
+}
