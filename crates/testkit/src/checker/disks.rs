@@ -53,6 +53,15 @@ pub(super) struct Disks {
     healed: u64,
 }
 
+/// What takes from a node what it knew of others.
+const FORGETS: [Exchange; 5] = [
+    Exchange::Restored,
+    Exchange::Emptied,
+    Exchange::FlippedState,
+    Exchange::Gone,
+    Exchange::Unkept,
+];
+
 /// The epoch is in the high bits of a sequence.
 const COUNTER_BITS: u32 = 40;
 
@@ -165,6 +174,18 @@ impl Disks {
         self.in_memory.contains(host)
     }
 
+    /// Somebody else heard the last word of a node, and has the disk or memory since that it had
+    /// then.
+    pub(super) fn is_known(&self, last: &Last, until: u64) -> bool {
+        let there = self.began.iter().filter(|began| began.at <= last.at);
+        let mut others = there.map(|began| self.host_of(&began.origin));
+        let of = self.host_of(&last.number.origin);
+        others.any(|host| {
+            let heard = host != of && !last.lack.iter().any(|lacks| lacks == host);
+            heard && !self.changed(host, last.at, until, &FORGETS)
+        })
+    }
+
     /// What a node that left in order, or that keeps no disk and ended so, numbered last.
     pub(super) fn last_of(&self, origin: &str) -> Option<&Last> {
         self.last.iter().rfind(|last| last.number.origin == origin)
@@ -215,14 +236,7 @@ impl Disks {
         if Self::is_there(change, number, began) {
             return false;
         }
-        let forgot = [
-            Exchange::Restored,
-            Exchange::Emptied,
-            Exchange::FlippedState,
-            Exchange::Gone,
-            Exchange::Unkept,
-        ];
-        let knows = |witness: &String| !self.changed(witness, change.at, u64::MAX, &forgot);
+        let knows = |witness: &String| !self.changed(witness, change.at, u64::MAX, &FORGETS);
         let remains = change.origins.get(&number.origin);
         !remains.is_some_and(|remains| remains.witnesses.iter().any(knows))
     }

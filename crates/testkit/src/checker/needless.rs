@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::disks::{Disks, Last};
+use super::disks::Disks;
 use super::duplicated::{LOSES_PLACES, stored_name};
 use super::history::{Begin, Exchange, Line, Number, What};
 use super::listener::{Listener, Told};
@@ -12,6 +12,9 @@ use super::{Findings, Verdict};
 
 /// How often an event is rejected before it is a dead letter.
 const ATTEMPTS: usize = 5;
+
+/// For so many milliseconds after something was told, what nodes hold is taken as held then.
+const SOON: u64 = 1000;
 
 /// What a disk is another by than its node wrote.
 const OTHER_DISK: [Exchange; 4] =
@@ -71,7 +74,7 @@ fn needless(
         ("forgotten", _) if told.scope.origin.is_none() => {
             (!disks.was_anybody_forgotten(told.at)).then(|| "nobody was forgotten".to_owned())
         }
-        ("forgotten", _) => forgotten(told, &stream.node, (nodes, disks), lines),
+        ("forgotten", _) => forgotten(told, &stream.node, disks, lines),
         ("rolled_back", _) => {
             let lost = disks.changed(&stream.node, 0, told.at, &OTHER_DISK);
             (!lost).then(|| "its disk was never another".to_owned())
@@ -87,34 +90,16 @@ fn needless(
     }
 }
 
-/// A journal that is forgotten went with a disk, or its member, or ended with a last word that is
-/// not here, or of which nobody here knows that it was the last.
-fn forgotten(
-    told: &Told,
-    host: &str,
-    (nodes, disks): (&Nodes, &Disks),
-    lines: &[Line],
-) -> Option<String> {
+/// A journal that is forgotten went with a disk, or its member, or ended with a last word that
+/// nobody else heard, or of which all does not come either.
+fn forgotten(told: &Told, host: &str, disks: &Disks, lines: &[Line]) -> Option<String> {
     let origin = told.scope.origin.as_deref().unwrap_or_default();
     let of = disks.host_of(origin);
     let memory = disks.is_memory(of);
     let lost = disks.changed(of, 0, told.at, &OTHER_DISK);
     let last = disks.last_of(origin).filter(|last| last.at <= told.at || !memory);
-    let heard = last.filter(|last| {
-        let since = nodes.stopped(host, last.at, told.at);
-        // Who came later never heard it, and who met a former start of that name later than this
-        // one told of both under this one.
-        let there = disks.joined(host) <= last.at;
-        let former = disks.has_former(of, last.at.saturating_sub(1));
-        let heard = !last.lack.iter().any(|lacks| lacks == host) && !since && there && !former;
-        heard || !memory
-    });
-    let reached = heard.and_then(|last: &Last| {
-        let last = last.number.sequence;
-        // Of a node in memory mode nobody waits for what others hold: it was here before.
-        let had = !memory || had(told, lines, host, last);
-        reached(told, lines, host, last).filter(|_| had)
-    });
+    let known = last.filter(|last| disks.is_known(last, told.at) || !memory);
+    let reached = known.and_then(|last| reached(told, lines, host, last.number.sequence));
     let ended = disks.has_ended(origin, told.at) || disks.has_former(of, told.at);
     match reached {
         _ if lost || disks.was_forgotten(origin, told.at) => None,
@@ -124,26 +109,12 @@ fn forgotten(
     }
 }
 
-/// Whether a node was seen to have everything of an origin through a sequence before anybody was
-/// told.
-fn had(told: &Told, lines: &[Line], host: &str, last: u64) -> bool {
-    let same = |line: &&Line| match &line.what {
-        What::Missed { offset, scope, .. } => *offset == told.offset && *scope == told.scope,
-        _ => false,
-    };
-    let before = lines.iter().take_while(|line| !same(line));
-    let mut before = before.filter_map(|line| match &line.what {
-        What::Holds { node, origin, through, .. } if node == host => Some((origin, *through)),
-        _ => None,
-    });
-    before.any(|(of, through)| Some(of) == told.scope.origin.as_ref() && through >= last)
-}
-
-/// Through where a node had an origin when it was told, if it had everything through a sequence.
+/// Through where a node had an origin when it was told, or soon after from others, if it had
+/// everything through a sequence.
 fn reached(told: &Told, lines: &[Line], host: &str, last: u64) -> Option<u64> {
     let origin = told.scope.origin.as_ref()?;
     let after = lines.get(told.order..).unwrap_or_default().iter();
-    let mut after = after.take_while(|line| line.at <= told.at + 20);
+    let mut after = after.take_while(|line| line.at <= told.at + SOON);
     after.find_map(|line| match &line.what {
         What::Holds { node, origin: of, through, .. } if node == host && of == origin => {
             (*through >= last).then_some(*through)
@@ -164,7 +135,7 @@ fn held(told: &Told, lines: &[Line], only: Option<&str>, from: u64) -> Option<St
     let origin = told.scope.origin.as_ref()?;
     let mut asked = HashSet::new();
     let after = lines.get(told.order..).unwrap_or_default().iter();
-    after.filter(|line| line.at <= told.at + 1000).find_map(|line| match &line.what {
+    after.filter(|line| line.at <= told.at + SOON).find_map(|line| match &line.what {
         What::Holds { node, origin: of, base, through, .. }
             if of == origin
                 && only.is_none_or(|only| only == node)

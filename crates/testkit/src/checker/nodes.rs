@@ -80,12 +80,6 @@ impl Nodes {
         self.starts(node).iter().any(|start| start.forgets_ids && ended(start))
     }
 
-    /// Whether a start of this node ended between two times.
-    pub(super) fn stopped(&self, node: &str, from: u64, until: u64) -> bool {
-        let within = |(ended, _): (u64, End)| (from..=until).contains(&ended);
-        self.starts(node).iter().any(|start| start.ended.is_some_and(within))
-    }
-
     /// Whether a start ended by closing its journal.
     pub(super) fn closed(&self, node: &str, start: &str) -> bool {
         let known = self.starts(node).iter().find(|known| known.start == start);
