@@ -332,7 +332,7 @@ fn roster(own: &Origin, mut rows: Vec<(NodeName, Row)>, left: bool, held: &Front
     for (_, row) in rows.iter_mut().filter(|(name, _)| left && *name == own.node) {
         row.listed.incarnation += 1;
     }
-    Roster::new(own.node.clone(), rows)
+    Roster::new(own.clone(), rows)
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of a journal, put together in one place")]

@@ -62,7 +62,7 @@ pub struct Departed {
 }
 
 impl Roster {
-    pub(crate) fn new(own: NodeName, rows: Vec<(NodeName, Row)>) -> Self {
+    pub(crate) fn new(own: Origin, rows: Vec<(NodeName, Row)>) -> Self {
         let (version, _) = watch::channel(0);
         let leaving = watch::Sender::new(Leaving::No);
         Self { table: Mutex::new(Table::new(own, rows)), version, leaving }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evermesh_event::{NodeName, Origin};
+use evermesh_event::{JournalId, NodeName, Origin};
 
 use crate::peers::Shared;
 
@@ -72,14 +72,34 @@ impl Formers {
     }
 }
 
+/// Something of an origin comes from another node than its own, or from nobody any more. If nodes
+/// of its name are there under other journals, or else were seen there by others, those are not
+/// missed for it.
+pub(crate) fn meet(shared: &Shared, origin: &Origin) {
+    let journal = &shared.parts.journal;
+    if journal.knows(origin) {
+        return;
+    }
+    let mut there = there(shared, &origin.node, shared.parts.clock.boot());
+    if there.is_empty() {
+        there = journal.heard_of(&origin.node);
+    }
+    journal.meet_former(origin, &there);
+}
+
+/// Under which journals nodes of a name are there: they pull from here, or are linked.
+fn there(shared: &Shared, name: &NodeName, now: Duration) -> Vec<JournalId> {
+    let mut there = shared.members.there(name, now);
+    there.extend(shared.repair.link_of(name).map(|linked| linked.journal));
+    there
+}
+
 /// A node of this name is there, and none under this journal, as far as anybody knows.
 fn has_another(shared: &Shared, origin: &Origin, now: Duration) -> bool {
     if shared.members.is_beside(origin, now) {
         return false;
     }
-    let name: &NodeName = &origin.node;
-    let mut there = shared.members.there(name, now);
-    there.extend(shared.repair.link_of(name).map(|linked| linked.journal));
+    let there = there(shared, &origin.node, now);
     !there.is_empty() && !there.contains(&origin.journal)
 }
 

@@ -11,6 +11,7 @@ use evermesh_event::{Frontier, NodeName, Origin, Sequence};
 use evermesh_journal::{Holding, Missed};
 use tokio::sync::watch;
 
+use crate::formers;
 use crate::mend::Mend;
 use crate::peers::Shared;
 use crate::repair::{Repair, Wants};
@@ -106,6 +107,7 @@ async fn give_up(shared: &Shared, origin: &Origin, missed: Missed) {
         %origin, from = %missed.from, through = %missed.through, cause = missed.cause.as_str_name(),
         "no member that is reachable holds these events: subscriptions hear that they missed them"
     );
+    formers::meet(shared, origin);
     match shared.parts.journal.miss(missed).await {
         Ok(_) => shared.repair.change(|_| {}),
         Err(error) => tracing::warn!(%origin, %error, "cannot store what was missed; tries again"),

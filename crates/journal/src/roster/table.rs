@@ -40,7 +40,7 @@ pub(crate) struct Row {
 
 #[derive(Debug)]
 pub(super) struct Table {
-    own: NodeName,
+    own: Origin,
     rows: BTreeMap<NodeName, Row>,
     dirty: BTreeSet<NodeName>,
     /// Where the journal was when one that left was settled in this start.
@@ -50,9 +50,9 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(own: NodeName, rows: Vec<(NodeName, Row)>) -> Self {
+    pub(super) fn new(own: Origin, rows: Vec<(NodeName, Row)>) -> Self {
         let mut rows: BTreeMap<_, _> = rows.into_iter().collect();
-        rows.entry(own.clone()).or_default();
+        rows.entry(own.node.clone()).or_default();
         Self { own, rows, dirty: BTreeSet::new(), settled_at: BTreeMap::new(), leaving: false }
     }
 
@@ -78,8 +78,9 @@ impl Table {
     ) -> Merged {
         let mut merged = Merged::default();
         for (name, told) in list.iter().take(MEMBERS_MAX) {
-            if *name == self.own {
+            if *name == self.own.node {
                 merged.returned |= self.hear_of_itself(told);
+                merged.changed |= self.hear_of_its_past(told);
             } else {
                 merged.changed |= self.hear_of(from, name, told, now);
             }
@@ -87,9 +88,22 @@ impl Table {
         merged
     }
 
+    /// What others know of former journals of this node, whoever pulls those from here shall know.
+    fn hear_of_its_past(&mut self, told: &Listed) -> bool {
+        let own = self.rows.entry(self.own.node.clone()).or_default();
+        let before = own.listed.ended.clone();
+        let former = told.ended.iter().filter(|(journal, _)| *journal != self.own.journal);
+        former.for_each(|(journal, head)| own.end(*journal, *head));
+        let changed = own.listed.ended != before;
+        if changed {
+            self.dirty.insert(self.own.node.clone());
+        }
+        changed
+    }
+
     /// What others believe of this node. True: it has to come back.
     fn hear_of_itself(&mut self, told: &Listed) -> bool {
-        let Some(own) = self.rows.get_mut(&self.own) else { return false };
+        let Some(own) = self.rows.get_mut(&self.own.node) else { return false };
         if self.leaving {
             // It does leave: nothing brings it back.
             return false;
@@ -99,7 +113,7 @@ impl Table {
             return false;
         }
         own.listed.incarnation = incarnation;
-        self.dirty.insert(self.own.clone());
+        self.dirty.insert(self.own.node.clone());
         told.left
     }
 
@@ -149,7 +163,7 @@ impl Table {
     }
 
     pub(super) fn note_address(&mut self, name: &NodeName, address: &str) -> bool {
-        let own = *name == self.own;
+        let own = *name == self.own.node;
         let Some(row) = self.rows.get_mut(name) else { return false };
         let known = row.listed.address == address || !row.listed.address.is_empty() && !own;
         if !known {
@@ -177,7 +191,7 @@ impl Table {
     }
 
     pub(super) fn ended_here(&mut self, journal: JournalId, head: Sequence) {
-        let origin = Origin { node: self.own.clone(), journal };
+        let origin = Origin { node: self.own.node.clone(), journal };
         self.ended(&origin, head);
     }
 

@@ -7,13 +7,14 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use evermesh_event::{Block, JournalId, NodeName, Origin, Sequence};
+use evermesh_event::{Block, Origin, Sequence};
 use evermesh_journal::{Missed, Taken};
 use evermesh_proto::v1;
 use evermesh_proto::v1::pull_response::Message as Heard;
 use evermesh_telemetry::{Span, Station};
 
 use super::Link;
+use crate::formers;
 
 impl Link<'_> {
     /// Takes what came, or says why the link ends.
@@ -73,10 +74,8 @@ impl Link<'_> {
         if !self.may_send(block.origin()) {
             return Err(format!("sent events of {}, which were not asked for", block.origin()));
         }
-        let journal = &self.shared.parts.journal;
-        if *block.origin() != self.origin && !journal.knows(block.origin()) {
-            let there = self.there(&block.origin().node);
-            journal.meet_former(block.origin(), &there);
+        if *block.origin() != self.origin {
+            formers::meet(self.shared, block.origin());
         }
         let sampled = block.sampled() && self.shared.parts.spans.enabled();
         let traced = sampled.then(|| block.clone());
@@ -95,17 +94,6 @@ impl Link<'_> {
             )),
             Err(error) => Err(format!("is not pulled from for now: {error}")),
         }
-    }
-
-    /// Under which journals nodes of a name are there now, here or by what others say; this peer
-    /// certainly is.
-    fn there(&self, name: &NodeName) -> Vec<JournalId> {
-        let mut there = self.shared.members.there(name, self.shared.parts.clock.boot());
-        there.extend(self.shared.parts.journal.heard_of(name));
-        if *name == self.name {
-            there.push(self.origin.journal);
-        }
-        there
     }
 
     fn may_send(&self, origin: &Origin) -> bool {

@@ -156,14 +156,6 @@ impl Disks {
         self.ended.get(origin).is_some_and(|ended| *ended <= at)
     }
 
-    /// The same of some origin of a host without a disk. Who hears of a former start from others
-    /// only after the present one tells that something of this name may be lost, under either.
-    pub(super) fn has_former(&self, host: &str, at: u64) -> bool {
-        let former =
-            |(origin, ended): (&String, &u64)| *ended <= at && self.host_of(origin) == host;
-        self.is_memory(host) && self.ended.iter().any(former)
-    }
-
     /// What a host's node had in memory at a time it has for the rest of the run.
     pub(super) fn stays_in_memory(&self, host: &str, at: u64) -> bool {
         self.is_memory(host) && !self.changed(host, at, u64::MAX, &[Exchange::Unkept])

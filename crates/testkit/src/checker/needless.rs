@@ -100,7 +100,7 @@ fn forgotten(told: &Told, host: &str, disks: &Disks, lines: &[Line]) -> Option<S
     let last = disks.last_of(origin).filter(|last| last.at <= told.at || !memory);
     let known = last.filter(|last| disks.is_known(last, told.at) || !memory);
     let reached = known.and_then(|last| reached(told, lines, host, last.number.sequence));
-    let ended = disks.has_ended(origin, told.at) || disks.has_former(of, told.at);
+    let ended = disks.has_ended(origin, told.at);
     match reached {
         _ if lost || disks.was_forgotten(origin, told.at) => None,
         Some(through) => Some(format!("its last word is here: {through}")),
@@ -116,8 +116,9 @@ fn reached(told: &Told, lines: &[Line], host: &str, last: u64) -> Option<u64> {
     let after = lines.get(told.order..).unwrap_or_default().iter();
     let mut after = after.take_while(|line| line.at <= told.at + SOON);
     after.find_map(|line| match &line.what {
-        What::Holds { node, origin: of, through, .. } if node == host && of == origin => {
-            (*through >= last).then_some(*through)
+        What::Holds { node, origin: of, base, through, .. } if node == host && of == origin => {
+            // What it was told to have missed it does not hold.
+            (*through >= last && (*base < last || last == 0)).then_some(*through)
         }
         _ => None,
     })

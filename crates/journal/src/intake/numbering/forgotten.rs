@@ -24,8 +24,11 @@ impl Numbering {
             self.frontier.advance(origin, Sequence::ZERO);
             return false;
         }
-        let mut others = self.untold(shared, &origin.node);
-        others.retain(|other| other != origin && *other != self.origin);
+        // Of those of which nothing was seen here nobody knows whether they came before this one.
+        let mut others = self.known_of(&shared.starts(), &origin.node);
+        others.retain(|other| *other != self.origin && self.is_open(shared, other));
+        others.sort_unstable();
+        others.dedup();
         let seen = shared.starts().durable_head(origin);
         let closed = shared.roster.is_closed(origin, self.frontier.get(origin), seen);
         if origin.node == self.origin.node && !closed {

@@ -9,6 +9,10 @@ fn name(n: usize) -> NodeName {
     NodeName::new(&format!("web-{n}")).unwrap()
 }
 
+fn own(n: usize) -> Origin {
+    Origin { node: name(n), journal: JournalId::new([u8::try_from(n).unwrap(); 16]) }
+}
+
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
@@ -23,7 +27,7 @@ fn listed(n: usize, incarnation: u64, left: bool) -> (NodeName, Listed) {
 
 #[test]
 fn who_left_counts_as_left_until_it_comes_back_as_another() {
-    let mut table = Table::new(name(1), Vec::new());
+    let mut table = Table::new(own(1), Vec::new());
     assert!(tell(&mut table, 2, &[listed(2, 0, false)]).changed);
     assert!(tell(&mut table, 3, &[listed(2, 0, true)]).changed);
     assert!(!tell(&mut table, 4, &[listed(2, 0, false)]).changed, "an older word");
@@ -34,7 +38,7 @@ fn who_left_counts_as_left_until_it_comes_back_as_another() {
 
 #[test]
 fn a_node_that_hears_that_it_left_comes_back_as_another() {
-    let mut table = Table::new(name(1), Vec::new());
+    let mut table = Table::new(own(1), Vec::new());
     let merged = tell(&mut table, 2, &[listed(1, 0, true)]);
     assert_eq!(merged, Merged { changed: false, returned: true });
     let own = table.get(&name(1)).unwrap();
@@ -54,7 +58,7 @@ fn who_was_linked_with_what_is_told_as_each_one_knows_it() {
         let present = of.iter().map(|n| journal(*n)).collect();
         (name(3), Listed { present, ..Listed::default() })
     };
-    let mut table = Table::new(name(1), Vec::new());
+    let mut table = Table::new(own(1), Vec::new());
     tell(&mut table, 2, &[present(&[7])]);
     assert_eq!(table.heard_of(&name(3)), [journal(7)]);
     assert!(table.get(&name(3)).unwrap().present.is_empty(), "this node never was");
@@ -74,7 +78,7 @@ fn who_was_linked_with_what_is_told_as_each_one_knows_it() {
 
 #[test]
 fn what_one_node_dropped_does_not_come_back_from_another() {
-    let mut table = Table::new(name(1), Vec::new());
+    let mut table = Table::new(own(1), Vec::new());
     tell(&mut table, 2, &[listed(3, 0, false)]);
     table.leave(&name(3), secs(1));
     table.drop_departed(&name(3));
@@ -89,7 +93,7 @@ fn what_one_node_dropped_does_not_come_back_from_another() {
 
 #[test]
 fn who_was_dropped_and_is_there_is_told_that_it_left() {
-    let (mut one, mut three) = (Table::new(name(1), Vec::new()), Table::new(name(3), Vec::new()));
+    let (mut one, mut three) = (Table::new(own(1), Vec::new()), Table::new(own(3), Vec::new()));
     tell(&mut one, 3, &three.list());
     one.leave(&name(3), secs(1));
     one.drop_departed(&name(3));
@@ -103,7 +107,7 @@ fn who_was_dropped_and_is_there_is_told_that_it_left() {
 
 #[test]
 fn who_was_dropped_makes_room_for_who_comes() {
-    let mut table = Table::new(name(0), Vec::new());
+    let mut table = Table::new(own(0), Vec::new());
     for n in 1..MEMBERS_MAX {
         assert!(tell(&mut table, n, &[listed(n, 0, false)]).changed);
     }
@@ -118,7 +122,7 @@ fn who_was_dropped_makes_room_for_who_comes() {
 
 #[test]
 fn a_journal_that_ended_needs_nothing_once_its_last_word_is_here() {
-    let mut table = Table::new(name(1), Vec::new());
+    let mut table = Table::new(own(1), Vec::new());
     tell(&mut table, 2, &[listed(2, 0, false)]);
     let origin = Origin { node: name(2), journal: JournalId::new([2; 16]) };
     let at = Sequence::from_u64;
@@ -140,7 +144,7 @@ fn a_journal_that_ended_needs_nothing_once_its_last_word_is_here() {
 
 #[test]
 fn the_list_is_bounded() {
-    let mut table = Table::new(name(0), Vec::new());
+    let mut table = Table::new(own(0), Vec::new());
     for n in 1..=MEMBERS_MAX {
         tell(&mut table, n, &[listed(n, 0, false)]);
     }
@@ -170,7 +174,7 @@ proptest! {
     fn all_come_to_the_same_list(
         acts in prop::collection::vec((0usize..4, 0usize..4, 0u8..6, any::<usize>()), 0..80),
     ) {
-        let mut tables: Vec<_> = (0..4).map(|n| Table::new(name(n), Vec::new())).collect();
+        let mut tables: Vec<_> = (0..4).map(|n| Table::new(own(n), Vec::new())).collect();
         let mut on_their_way = Vec::new();
         let meet = |tables: &mut Vec<Table>, from: usize, to: usize| {
             let list = tables[from].list();
@@ -204,4 +208,15 @@ proptest! {
         prop_assert!(views[0].iter().all(|(_, _, left)| !left), "{views:?}");
         prop_assert_eq!(views[0].len(), 4);
     }
+}
+
+#[test]
+fn what_a_former_journal_of_a_node_ended_with_is_told_by_the_node_itself() {
+    let mut table = Table::new(own(1), Vec::new());
+    let (former, head) = (JournalId::new([9; 16]), Sequence::from_u64(7));
+    let ended = vec![(former, head), (own(1).journal, head)];
+    let told = [(name(1), Listed { ended, ..Listed::default() })];
+    assert!(tell(&mut table, 2, &told).changed);
+    assert_eq!(table.get(&name(1)).unwrap().ended, [(former, head)], "the present one runs");
+    assert!(!tell(&mut table, 3, &told).changed);
 }
