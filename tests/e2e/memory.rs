@@ -304,10 +304,16 @@ async fn p1_what_a_node_without_a_disk_ended_with_while_one_was_away_comes_from_
         publish(&mesh.client(0), &ids(round, 50), Assurance::Accepted).await;
         all.extend(ids(round, 50));
         until("another one holds all", || held.ids().len() == all.len());
-        // An ordinary deployment. Who was away meets the next start before it has the rest of the
-        // former one.
-        assert_eq!(mesh.nodes[0].end(Signal::TERM).code(), Some(0));
-        mesh.nodes[0].start();
+        // Ordinary deployments. Who was away meets the last start before it has the rest of the
+        // one that it knows, and never met the one between.
+        for deployed in ["x", "y"] {
+            assert_eq!(mesh.nodes[0].end(Signal::TERM).code(), Some(0));
+            mesh.nodes[0].start();
+            let one = [format!("{round}-{deployed}")];
+            publish(&mesh.client(0), &one, Assurance::Accepted).await;
+            all.extend(one);
+            until("another one holds all", || held.ids().len() == all.len());
+        }
         mesh.nodes[2].start();
         mesh.linked(2);
         let last = [format!("{round}-last")];

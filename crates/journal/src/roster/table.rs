@@ -93,7 +93,7 @@ impl Table {
         let own = self.rows.entry(self.own.node.clone()).or_default();
         let before = own.listed.ended.clone();
         let former = told.ended.iter().filter(|(journal, _)| *journal != self.own.journal);
-        former.for_each(|(journal, head)| own.end(*journal, *head));
+        own.hear_ends(&former.copied().collect::<Vec<_>>());
         let changed = own.listed.ended != before;
         if changed {
             self.dirty.insert(self.own.node.clone());
@@ -147,9 +147,7 @@ impl Table {
         if better && !told.address.is_empty() {
             listed.address.clone_from(&told.address);
         }
-        for (journal, head) in &told.ended {
-            row.end(*journal, *head);
-        }
+        row.hear_ends(&told.ended);
         told.present.iter().for_each(|journal| row.hear(*journal));
         let changed = *row != before || new;
         if changed {
@@ -373,6 +371,23 @@ impl Row {
         self.settled = false;
     }
 
+    /// Another node tells which ended, the newest last. Who was away tells of old ones: these do
+    /// not take the places of what ended since.
+    fn hear_ends(&mut self, told: &[(JournalId, Sequence)]) {
+        let mut place = self.listed.ended.len();
+        for (journal, head) in told.iter().rev() {
+            let ended = &mut self.listed.ended;
+            if let Some(known) = ended.iter().position(|(known, _)| known == journal) {
+                place = known;
+                self.end(*journal, *head);
+            } else if ended.len() < ENDED_MAX || !self.closed.contains(journal) {
+                // Before the one that it is told before.
+                ended.insert(place, (*journal, *head));
+            }
+        }
+        self.bound_ends();
+    }
+
     /// A journal ended for good. The oldest that is known goes first.
     fn end(&mut self, journal: JournalId, head: Sequence) {
         let ended = &mut self.listed.ended;
@@ -386,8 +401,12 @@ impl Row {
             Some(_) => {}
             None => ended.push((journal, head)),
         }
-        let surplus = ended.len().saturating_sub(ENDED_MAX);
-        ended.drain(..surplus);
+        self.bound_ends();
+    }
+
+    fn bound_ends(&mut self) {
+        let surplus = self.listed.ended.len().saturating_sub(ENDED_MAX);
+        self.listed.ended.drain(..surplus);
     }
 }
 

@@ -143,6 +143,29 @@ fn a_journal_that_ended_needs_nothing_once_its_last_word_is_here() {
 }
 
 #[test]
+fn who_was_away_does_not_replace_the_newest_last_words_by_old_ones() {
+    let journal = |n: u8| JournalId::new([n; 16]);
+    let ended = |of: &[u8]| {
+        let ended = of.iter().map(|n| (journal(*n), Sequence::from_u64(1))).collect();
+        (name(3), Listed { ended, ..Listed::default() })
+    };
+    let known = |table: &Table| table.get(&name(3)).unwrap().ended;
+    let mut table = Table::new(own(1), Vec::new());
+    assert!(tell(&mut table, 2, &[ended(&[4, 6])]).changed);
+    assert!(tell(&mut table, 2, &[ended(&[3, 4, 5, 6])]).changed);
+    assert_eq!(known(&table), ended(&[3, 4, 5, 6]).1.ended, "each in its place");
+    assert!(!tell(&mut table, 4, &[ended(&[1, 2, 3, 4])]).changed);
+    assert_eq!(known(&table), ended(&[3, 4, 5, 6]).1.ended);
+    // Who was away for longer tells of none that is known here still; but they are settled here.
+    for n in [1, 2] {
+        table.close(&Origin { node: name(3), journal: journal(n) });
+    }
+    assert!(!tell(&mut table, 4, &[ended(&[1, 2])]).changed);
+    assert!(tell(&mut table, 2, &[ended(&[5, 6, 7, 8])]).changed);
+    assert_eq!(known(&table), ended(&[5, 6, 7, 8]).1.ended);
+}
+
+#[test]
 fn the_list_is_bounded() {
     let mut table = Table::new(own(0), Vec::new());
     for n in 1..=MEMBERS_MAX {
