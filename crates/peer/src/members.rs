@@ -221,9 +221,10 @@ impl Members {
         let tried = |entry: &Address| entry.tried.is_some_and(|began| began >= since);
         let asked = |name: &NodeName| {
             let echo = heard.get(name.as_str()).map(|heard| heard.echo.pinged);
-            let mut dialled = table.addresses.values();
-            echo.is_some_and(|pinged| pinged >= since)
-                || dialled.any(|entry| entry.name.as_ref() == Some(name) && tried(entry))
+            let dialled = || table.addresses.values().filter(|at| at.name.as_ref() == Some(name));
+            // By another address it cannot be linked while it is.
+            let linked = || dialled().any(|entry| entry.pulling);
+            echo.is_some_and(|pinged| pinged >= since) || dialled().any(tried) && !linked()
         };
         let own = &self.journal.origin().node;
         // Who was just learnt is not dialled yet.

@@ -1,5 +1,5 @@
 //! Whom the list tells to dial, while links end in their own time.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -96,4 +96,23 @@ fn p9_who_was_forgotten_beside_its_former_start_comes_back_under_its_name_alone(
     assert_eq!(feed(2).label, "web-2");
     let members = journal.cursors().snapshot().into_iter().map(|member| member.label);
     assert_eq!(members.collect::<Vec<_>>(), ["web-2"], "nobody waits for the former one");
+}
+
+#[test]
+fn p1_who_is_linked_is_asked_by_its_echo_alone_however_often_another_address_of_it_is_tried() {
+    let addresses = ["https://web-2:7443", "https://10.0.0.2:7443"];
+    let both = addresses.map(str::to_owned);
+    let members = Members::new(journal(), Duration::from_secs(1), &both, Duration::ZERO);
+    let (web_2, since) = (name("web-2"), Duration::from_secs(5));
+    let asked = || members.all_asked(&name("web-4"), since);
+    members.told(&name("web-3"), &listed(0, false), Duration::ZERO);
+    let tries = |address: &str| members.unlinked(address, "no link".into(), since);
+    members.hold(addresses[0], &web_2).unwrap();
+    members.linked(addresses[0], &web_2);
+    tries(addresses[1]);
+    members.hold(addresses[1], &web_2).unwrap_err();
+    tries(addresses[1]);
+    assert!(!asked(), "its echo is on its way");
+    tries(addresses[0]);
+    assert!(asked(), "it cannot be reached");
 }
