@@ -28,11 +28,17 @@ pub(crate) struct Formers {
 
 impl Formers {
     /// Whether a member that comes under this journal has to wait for what others hold of its
-    /// former ones. Whoever hears of it first asks everybody.
-    pub(crate) fn awaits(&self, shared: &Shared, origin: &Origin, now: Duration) -> bool {
+    /// former ones, which are all but those that are `there`. Whoever hears of it first asks
+    /// everybody.
+    pub(crate) fn awaits(
+        &self,
+        shared: &Shared,
+        origin: &Origin,
+        there: &[JournalId],
+        now: Duration,
+    ) -> bool {
         let journal = &shared.parts.journal;
-        let there = shared.members.there(&origin.node, now);
-        let formers = journal.formers(origin, &there);
+        let formers = journal.formers(origin, there);
         if formers.is_empty() {
             return false;
         }
@@ -88,7 +94,7 @@ pub(crate) fn meet(shared: &Shared, origin: &Origin) {
 }
 
 /// Under which journals nodes of a name are there: they pull from here, or are linked.
-fn there(shared: &Shared, name: &NodeName, now: Duration) -> Vec<JournalId> {
+pub(crate) fn there(shared: &Shared, name: &NodeName, now: Duration) -> Vec<JournalId> {
     let mut there = shared.members.there(name, now);
     there.extend(shared.repair.link_of(name).map(|linked| linked.journal));
     there

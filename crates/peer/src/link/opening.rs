@@ -148,7 +148,10 @@ async fn meet(
     // Two that run under one name at the same time are both there: none of them is a former one.
     let now = shared.parts.clock.boot();
     let there = shared.members.there(name, now);
-    if shared.formers.awaits(shared, origin, now) {
+    // But when a journal is met first, that is told of all others of the name, be their nodes there
+    // or what is left of their connections.
+    let beside = if own.knows(origin) { there.as_slice() } else { &[] };
+    if shared.formers.awaits(shared, origin, beside, now) {
         return Err(format!(
             "{name} runs under another journal than before: it is pulled from once others have \
              sent what they hold of the former one"

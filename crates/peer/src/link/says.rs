@@ -12,6 +12,7 @@ use evermesh_proto::v1;
 use evermesh_proto::v1::pull_request::Message;
 
 use super::Link;
+use crate::formers;
 
 /// How far this node is in one origin: what is on its disk, or in its memory if it keeps none, and
 /// the sites that lag behind that.
@@ -30,7 +31,8 @@ impl Link<'_> {
         let now = self.shared.parts.clock.boot();
         let comes = |origin: &Origin| {
             let met = here.contains(origin) || *origin == self.origin;
-            !met && self.shared.formers.awaits(self.shared, origin, now)
+            let there = || formers::there(self.shared, &origin.node, now);
+            !met && self.shared.formers.awaits(self.shared, origin, &there(), now)
         };
         wants.origins.retain(|origin, _| !comes(origin));
         wants.again.retain(|origin| !comes(origin));

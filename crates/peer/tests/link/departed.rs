@@ -6,7 +6,7 @@ use std::time::Duration;
 use evermesh_event::assurance::Presence;
 use evermesh_event::{JournalId, NodeName, Offset, Origin, Sequence};
 use evermesh_journal::simulated::MemoryDisk;
-use evermesh_journal::{Content, Listed};
+use evermesh_journal::{Content, Listed, Missed};
 use evermesh_proto::v1;
 use evermesh_proto::v1::MissedCause;
 
@@ -169,6 +169,77 @@ async fn p1_a_former_journal_is_missed_unless_it_comes_through_its_last_word() {
         step(Duration::from_secs(10)).await;
         assert_eq!(all_forgotten(&peer).await, missed, "once");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p1_who_is_there_is_not_missed_for_what_is_cut_of_its_former_journal_but_once_it_is_lost() {
+    let present = origin("web-2");
+    let former = Origin { journal: JournalId::new([5; 16]), ..present.clone() };
+    let lacks = Missed {
+        origin: Some(former.clone()),
+        from: Sequence::from_u64(1),
+        through: Sequence::from_u64((1 << 40) + 3),
+        sites: Vec::new(),
+        cause: MissedCause::Retention,
+    };
+    let blocks = bytes(&[block("web-2", 0, &[1])]);
+    let (members, lacks) = (listed(0), Some(lacks));
+    let peer = Peer::start(Script { blocks, lacks, members, ..Script::default() });
+    peer.until(|peer| peer.journal.frontier().get(&former) > Sequence::ZERO).await;
+    step(Duration::from_secs(6)).await;
+    assert_eq!(all_forgotten(&peer).await.as_slice(), std::slice::from_ref(&former));
+    // It is lost with what nobody had of the journal that was there.
+    peer.rewrite(|script| (script.journal, script.blocks, script.lacks) = (9, Vec::new(), None));
+    peer.end_link();
+    let next = JournalId::new([9; 16]);
+    peer.until(|peer| peer.journal.present_of(&present.node) == [next]).await;
+    assert_eq!(all_forgotten(&peer).await, [former, present]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p1_what_is_left_of_a_connection_hurries_nobody_to_miss_what_may_come() {
+    let (former, next) = (origin("web-2"), JournalId::new([8; 16]));
+    // Nobody ever answers as web-3: it is waited for.
+    let address = "https://web-3:7443".to_owned();
+    let web_3 = Listed { address, ..Listed::default() };
+    let web_3 = web_3.to_proto(&NodeName::new("web-3").unwrap());
+    let members = [listed(0), vec![web_3]].concat();
+    let blocks = bytes(&[block("web-2", 0, &[1])]);
+    let peer = Peer::start(Script { members, blocks, ..Script::default() });
+    peer.until(|peer| peer.stored().contains(&1)).await;
+    let _dead = peer.pull_as("web-2", 7).await.unwrap();
+    peer.ping_as(7).await;
+    peer.rewrite(|script| (script.journal, script.blocks) = (8, Vec::new()));
+    peer.end_link();
+    step(Duration::from_secs(2)).await;
+    assert_eq!(forgotten(&peer).await, 0, "the rest of it, and its last word, may be on its way");
+    peer.journal.take(block("web-2", 1, &[2])).await.unwrap();
+    peer.journal.journal_ended(&former, Sequence::from_u64((1 << 40) + 2));
+    peer.until(|peer| peer.journal.present_of(&former.node).first() == Some(&next)).await;
+    step(Duration::from_secs(10)).await;
+    assert_eq!(forgotten(&peer).await, 0, "all of it is here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p1_who_is_there_beside_another_that_others_found_is_missed_once_it_is_lost() {
+    let one = origin("web-2");
+    let other = Origin { journal: JournalId::new([8; 16]), ..one.clone() };
+    let next = JournalId::new([9; 16]);
+    let found = Listed { present: vec![other.journal], ..Listed::default() };
+    let blocks = bytes(&[block("web-2", 0, &[1])]);
+    let peer = Peer::start(Script { blocks, members: listed(0), ..Script::default() });
+    peer.until(|peer| peer.stored().contains(&1)).await;
+    let blocks = bytes(&[block_of(other.clone(), 0, &[1])]);
+    let members = vec![found.to_proto(&web_2())];
+    peer.rewrite(|script| (script.blocks, script.members) = (blocks, members));
+    peer.end_link();
+    peer.until(|peer| peer.journal.frontier().get(&other) > Sequence::ZERO).await;
+    step(Duration::from_secs(6)).await;
+    assert_eq!(all_forgotten(&peer).await.as_slice(), std::slice::from_ref(&other), "it is gone");
+    peer.rewrite(|script| (script.journal, script.blocks) = (9, Vec::new()));
+    peer.end_link();
+    peer.until(|peer| peer.journal.present_of(&one.node) == [next]).await;
+    assert_eq!(all_forgotten(&peer).await, [other, one]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use evermesh_event::world::{Clock, Random};
 use evermesh_event::{Fill, NodeName, Origin, Sequence, validate};
 use evermesh_identity::{Identity, Rules};
 use evermesh_journal::simulated::MemoryDisk;
-use evermesh_journal::{Intake, Journal, Limits, Options, Storage};
+use evermesh_journal::{Intake, Journal, Limits, Missed, Options, Storage};
 use evermesh_peer::{Dial, DialError, Dialer, Dialled, Parts, PeerStatus, Peers};
 use evermesh_proto::v1;
 use evermesh_proto::v1::mesh_service_client::MeshServiceClient;
@@ -36,6 +36,8 @@ pub(crate) struct Script {
     pub(crate) journal: u8,
     /// What it sends after the welcome, on each link.
     pub(crate) blocks: Vec<Bytes>,
+    /// What it says then that it does not hold.
+    pub(crate) lacks: Option<Missed>,
     /// It answers pings.
     pub(crate) echoes: bool,
     /// Whom it knows.
@@ -55,7 +57,18 @@ impl Default for Script {
         let (blocks, members, knows) = (Vec::new(), Vec::new(), Vec::new());
         let welcome = "web-2".into();
         let (echoes, there, ends, hangs_up) = (true, true, false, false);
-        Self { welcome, journal: 7, blocks, echoes, members, knows, there, ends, hangs_up }
+        Self {
+            welcome,
+            journal: 7,
+            blocks,
+            lacks: None,
+            echoes,
+            members,
+            knows,
+            there,
+            ends,
+            hangs_up,
+        }
     }
 }
 
@@ -92,7 +105,11 @@ impl Script {
             return vec![welcome];
         }
         if !self.ends {
-            return vec![welcome, send(&self.blocks)];
+            let lacks = self
+                .lacks
+                .iter()
+                .map(|lacks| Message::Missed(v1::MissedRange { missed: Some(lacks.to_proto()) }));
+            return [welcome, send(&self.blocks)].into_iter().chain(lacks).collect();
         }
         let head = (1 << 40) + self.blocks.len() as u64;
         let goodbye = Message::Goodbye(v1::Goodbye { head, r#final: true, leaves: false });
