@@ -118,14 +118,15 @@ impl Numbering {
     /// node, under which their members are not linked now, and of which something may be missed
     /// that was not told.
     pub(in crate::intake) fn open_formers(&self, shared: &Shared) -> Vec<Origin> {
+        let former = |of: &Origin| of.node != self.origin.node && shared.roster.is_former(of);
         let starts = shared.starts();
         let held = self.frontier.iter().map(|(held, _)| held);
-        let mut known: Vec<_> = starts.origins().chain(held).cloned().collect();
+        let known = starts.origins().chain(held).filter(|of| former(of));
+        let mut known: Vec<_> = known.cloned().collect();
         drop(starts);
-        known.extend(shared.roster.all_heard());
+        known.extend(shared.roster.all_heard().into_iter().filter(former));
         known.sort_unstable();
         known.dedup();
-        known.retain(|of| of.node != self.origin.node && shared.roster.is_former(of));
         known.retain(|of| self.is_open(shared, of));
         known
     }
