@@ -176,7 +176,7 @@ impl Journal {
     pub fn formers(&self, origin: &Origin, there: &[JournalId]) -> Vec<Former> {
         let shared = self.shared();
         let numbering = shared.numbering();
-        let mut formers = numbering.formers(shared, origin);
+        let mut formers = numbering.formers(shared, origin, there);
         // What is told of this node's own name needs no link.
         let own = &self.origin().node;
         formers.retain(|of| of.node != *own && !there.contains(&of.journal));
@@ -193,6 +193,22 @@ impl Journal {
     #[must_use]
     pub fn open_formers(&self) -> Vec<Origin> {
         self.shared().numbering().open_formers(self.shared())
+    }
+
+    /// These former journals of a name come from the member itself, which is about to be linked
+    /// under another: they are not missed by that, but once they do not come
+    /// ([`Journal::former_gone`]).
+    pub fn await_formers(&self, node: &NodeName, formers: Vec<Origin>) {
+        let mut numbering = self.shared().numbering();
+        numbering.awaited.retain(|of| of.node != *node);
+        numbering.awaited.extend(formers);
+    }
+
+    /// Of a name that was linked here first under another journal, this one was never there since:
+    /// nothing of it is missed.
+    pub fn former_older(&self, origin: &Origin) {
+        self.shared().roster.close(origin);
+        self.shared().bell.ring();
     }
 
     /// Nobody is there under this former journal, and nobody sends what is lacking of it: that is
@@ -254,7 +270,8 @@ impl Journal {
     /// # Errors
     /// If the journal is full, failed, closed or out of numbers.
     pub async fn beside(&self, node: &NodeName, there: &[JournalId]) -> Result<(), AppendError> {
-        if are_there(&self.present_of(node), there) {
+        let present = self.present_of(node);
+        if are_there(&present, there) && there.iter().all(|of| present.contains(of)) {
             return Ok(());
         }
         self.present(node, None, there).await

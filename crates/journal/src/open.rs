@@ -368,10 +368,10 @@ fn assemble(
         queue: Vec::new(),
         uncharged: false,
         sealed: false,
+        awaited: Vec::new(),
         published: 0,
         received: 0,
     };
-    let durable = watch::Sender::new(Durable { offset: head, own: own_head, failed: false });
     let applied = Applied::new(Arc::clone(&options.clock));
     Arc::new(Shared {
         starts: Mutex::new(seen(past.seen, &former, &origin, start)),
@@ -390,7 +390,7 @@ fn assemble(
         damaged: Damaged::new(wounds),
         began: (options.clock.wall(), options.clock.boot()),
         head: watch::Sender::new(head),
-        durable,
+        durable: watch::Sender::new(Durable { offset: head, own: own_head, failed: false }),
         stage: watch::Sender::new(Stage::Running),
         room: Semaphore::new(room_units(limits.unwritten_bytes_max)),
         bell: Bell::default(),

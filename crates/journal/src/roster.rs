@@ -202,9 +202,15 @@ impl Journal {
         self.members_changed(changed);
     }
 
-    /// A member pulls from this node under this journal: it is there, whatever was told of it.
+    /// A node is there under this journal: it pulls from here, or somebody saw it beside another of
+    /// its name. Whatever was told of it before.
     pub fn journal_pulls(&self, origin: &Origin) {
-        let changed = self.shared().roster.table().pulls(origin);
+        let shared = self.shared();
+        if origin.node == self.origin().node && !shared.storage.outlives() {
+            // Whoever comes back with a place of a former start is told so.
+            return;
+        }
+        let changed = shared.roster.table().pulls(origin);
         self.members_changed(changed);
     }
 

@@ -5,6 +5,7 @@
 //! published and its last word shows to be lacking here may still come from another member, and is
 //! waited for a moment.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use evermesh_event::assurance::Presence;
@@ -33,7 +34,8 @@ pub(crate) async fn look(shared: &Shared) {
         shared.parts.journal.forget_member(&name);
     }
     shared.members.reconcile(now);
-    for name in shared.parts.journal.not_alone() {
+    let beside: BTreeSet<_> = shared.parts.journal.not_alone().into_iter().collect();
+    for name in beside.into_iter().chain(shared.members.doubled()).collect::<BTreeSet<_>>() {
         let there = shared.members.there(&name, now);
         if let Err(error) = shared.parts.journal.beside(&name, &there).await {
             tracing::warn!(

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use evermesh_event::{JournalId, NodeName, Origin};
+use evermesh_journal::{Former, Holding};
 
 use crate::peers::Shared;
 
@@ -20,10 +21,13 @@ const GRACE_LEASES: u32 = 2;
 /// What is waited for, and since when.
 #[derive(Debug, Default)]
 pub(crate) struct Formers {
-    /// The journals under which a name comes, at most one for each link and each origin of others.
-    coming: Mutex<BTreeMap<Origin, Duration>>,
+    /// The names that come under another journal. By name, so that who is started again and again
+    /// meanwhile is not held off for ever.
+    coming: Mutex<BTreeMap<NodeName, Duration>>,
     /// The former ones of names that are there under another.
     gone: Mutex<BTreeMap<Origin, Duration>>,
+    /// The names that were linked for the first time in this start, and under which journal.
+    first: Mutex<BTreeMap<NodeName, JournalId>>,
 }
 
 impl Formers {
@@ -42,14 +46,45 @@ impl Formers {
         if formers.is_empty() {
             return false;
         }
-        let first = !coming(self).contains_key(origin);
-        let since = *coming(self).entry(origin.clone()).or_insert(now);
+        let first = !coming(self).contains_key(&origin.node);
+        let since = *coming(self).entry(origin.node.clone()).or_insert(now);
         if first {
             journal.leases().ask();
         }
         let held = formers.iter().any(|of| of.ended && shared.repair.is_held(&of.origin, of.at));
         let asked = shared.members.all_asked(&origin.node, since);
         is_awaited(!asked || held, now.saturating_sub(since), shared.parts.lease)
+    }
+
+    /// A member is about to be linked that itself holds more of its former journals than this node,
+    /// as it does that left and joined anew: that comes from nobody sooner.
+    pub(crate) fn held_by_itself(
+        &self,
+        shared: &Shared,
+        origin: &Origin,
+        held: &BTreeMap<Origin, Holding>,
+    ) {
+        let formers = shared.parts.journal.formers(origin, &[]).into_iter();
+        let holds = |of: &Former| held.get(&of.origin).is_some_and(|held| held.through > of.at);
+        let itself = formers.filter(|of| of.ended && holds(of)).map(|of| of.origin);
+        shared.parts.journal.await_formers(&origin.node, itself.collect());
+    }
+
+    /// A name is about to be linked. If it never was, whatever else is met of it while it is there
+    /// under this journal, and nobody said was there, is older than what this node could miss.
+    pub(crate) fn linking(&self, shared: &Shared, origin: &Origin) {
+        if shared.parts.journal.present_of(&origin.node).is_empty() {
+            first(self).insert(origin.node.clone(), origin.journal);
+        }
+    }
+
+    fn is_older(&self, shared: &Shared, origin: &Origin) -> bool {
+        let journal = &shared.parts.journal;
+        let linked = journal.present_of(&origin.node).first().copied();
+        let first = first(self).get(&origin.node).copied();
+        first.is_some()
+            && first == linked
+            && !journal.heard_of(&origin.node).contains(&origin.journal)
     }
 
     /// Tells what does not come of former journals, while nodes of their names are there under
@@ -63,6 +98,10 @@ impl Formers {
         open.retain(|origin| has_another(shared, origin, now));
         gone(self).retain(|origin, _| open.contains(origin));
         for origin in open {
+            if self.is_older(shared, &origin) {
+                journal.former_older(&origin);
+                continue;
+            }
             let since = *gone(self).entry(origin.clone()).or_insert(now);
             // Longer than who was killed seems to be there: this one may be what just comes.
             if is_awaited(true, now.saturating_sub(since), shared.parts.lease) {
@@ -105,8 +144,10 @@ fn has_another(shared: &Shared, origin: &Origin, now: Duration) -> bool {
     if shared.members.is_beside(origin, now) {
         return false;
     }
+    // This node itself is there under its own.
     let there = there(shared, &origin.node, now);
-    !there.is_empty() && !there.contains(&origin.journal)
+    let own = origin.node == shared.parts.node;
+    own || (!there.is_empty() && !there.contains(&origin.journal))
 }
 
 /// What may still come is waited for, but not for ever.
@@ -114,8 +155,12 @@ fn is_awaited(may_come: bool, since: Duration, lease: Duration) -> bool {
     may_come && since < lease * GRACE_LEASES
 }
 
-fn coming(formers: &Formers) -> MutexGuard<'_, BTreeMap<Origin, Duration>> {
+fn coming(formers: &Formers) -> MutexGuard<'_, BTreeMap<NodeName, Duration>> {
     formers.coming.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn first(formers: &Formers) -> MutexGuard<'_, BTreeMap<NodeName, JournalId>> {
+    formers.first.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn gone(formers: &Formers) -> MutexGuard<'_, BTreeMap<Origin, Duration>> {

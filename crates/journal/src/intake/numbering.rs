@@ -67,6 +67,9 @@ pub(crate) struct Numbering {
     /// Nothing more of this node's own is numbered: what it numbered last was told as its last
     /// word, or is about to be.
     pub(crate) sealed: bool,
+    /// Former journals that ended, and that the members themselves hold which are linked under
+    /// others: told once they do not come.
+    pub(crate) awaited: Vec<Origin>,
     pub(crate) published: u64,
     pub(crate) received: u64,
 }

@@ -206,6 +206,9 @@ impl Table {
     }
 
     pub(super) fn pulls(&mut self, origin: &Origin) -> bool {
+        if *origin == self.own {
+            return false;
+        }
         let Some(row) = self.rows.get_mut(&origin.node) else { return false };
         let before = (row.closed.len(), row.heard.len());
         row.closed.retain(|closed| *closed != origin.journal);

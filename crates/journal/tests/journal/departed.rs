@@ -8,7 +8,7 @@ use evermesh_journal::simulated::Refusal;
 use evermesh_journal::{Content, Journal, Listed, Writer};
 use evermesh_proto::v1::MissedCause;
 
-use crate::world::{World, append, block, now, other, read_after};
+use crate::world::{World, append, block, link, now, other, read_after};
 
 fn name(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
@@ -341,6 +341,7 @@ fn meets(one: &Journal, two: &Journal) {
     let other = two.origin();
     one.merge_members(&other.node, &two.members());
     now(one.meet(other)).unwrap();
+    now(one.linked(other, &[])).unwrap();
     one.journal_lives(other);
 }
 
@@ -438,4 +439,31 @@ fn p1_the_last_word_of_a_copy_hides_nothing() {
     meets(&here, &back);
     writing.turn().unwrap();
     assert_eq!(causes(&here), [(Some(former), MissedCause::Forgotten)]);
+}
+
+#[test]
+fn p1_what_ended_before_a_journal_knew_anybody_alarms_nobody_there() {
+    for heard in [false, true] {
+        let (journal, mut writer) = World::new(12).open();
+        let origin = |id| Origin { journal: JournalId::new([id; 16]), ..other("web-2") };
+        if heard {
+            // Somebody was linked with the first one still.
+            let listed = Listed { present: vec![origin(1).journal], ..Listed::default() };
+            journal.merge_members(&name("web-3"), &[(origin(1).node, listed)]);
+        }
+        for id in [1, 2] {
+            now(journal.take(block(&origin(id), 0, &[1]))).unwrap();
+        }
+        link(&journal, &origin(3));
+        writer.turn().unwrap();
+        let missed: Vec<_> =
+            heard.then_some((Some(origin(1)), MissedCause::Forgotten)).into_iter().collect();
+        assert_eq!(causes(&journal), missed);
+        assert!(journal.open_formers().is_empty());
+        // From now on each that it was linked with, or might have been, is told.
+        now(journal.take(block(&origin(4), 0, &[1]))).unwrap();
+        link(&journal, &origin(5));
+        writer.turn().unwrap();
+        assert_eq!(causes(&journal).len(), missed.len() + 2);
+    }
 }

@@ -7,7 +7,7 @@ use evermesh_journal::{AppendError, Content, Journal, Missed, Resume, Taken};
 use evermesh_proto::v1::MissedCause;
 
 use crate::world::{
-    World, append, block, entries, event, identity, intake, now, other, read_after,
+    World, append, block, entries, event, identity, intake, link, now, other, read_after,
 };
 
 const fn sends<T: Send>(value: T) -> T {
@@ -307,6 +307,7 @@ fn p1_an_origin_that_is_met_by_what_is_missed_of_it_has_another_journal_too() {
     let (journal, mut writer) = World::new(7).open();
     let later = other("web-2");
     let former = Origin { journal: JournalId::new([4; 16]), ..later.clone() };
+    link(&journal, &later);
     now(journal.take(block(&later, 0, &[1]))).unwrap();
     let (from, through) = (Sequence::from_u64(1), Sequence::from_u64((1 << 40) + 4));
     let (origin, sites) = (Some(former), Vec::new());

@@ -8,7 +8,7 @@ use evermesh_event::{JournalId, Offset, Origin, ResumeToken};
 use evermesh_journal::{Content, Error, Journal, Limits, Memory, Resume, Storage, Writer};
 
 use crate::world::{
-    World, append, block, entries, identity, intake, now, other, read_after, small,
+    World, append, block, entries, identity, intake, link, now, other, read_after, small,
 };
 
 fn open(world: &World, memory: &Arc<Memory>) -> (Journal, Writer) {
@@ -49,6 +49,7 @@ fn p1_a_former_start_of_itself_alarms_nobody_and_of_others_everybody() {
     now(journal.take(block(&former, 0, &[1]))).unwrap();
     former.journal = JournalId::new([4; 16]);
     now(journal.meet(&former)).unwrap();
+    link(&journal, &other("web-2"));
     now(journal.take(block(&other("web-2"), 0, &[1]))).unwrap();
     let next = Origin { journal: JournalId::new([4; 16]), ..other("web-2") };
     now(journal.meet(&next)).unwrap();

@@ -9,7 +9,7 @@ use evermesh_event::{Block, JournalId, Offset, Origin, Sequence};
 use evermesh_journal::{Content, Journal, Limits, Missed, Record, Storage as _, Writer};
 use evermesh_proto::v1::MissedCause;
 
-use crate::world::{Seeded, World, append, block, look, now, other, read_after, small};
+use crate::world::{Seeded, World, append, block, link, look, now, other, read_after, small};
 
 const HEADER: usize = 4096;
 
@@ -304,6 +304,7 @@ fn p1_whenever_the_power_goes_what_is_damaged_is_told_or_its_cause_is_met_again(
     for (operations, more) in (0..60).flat_map(|n| [(n, 1), (n, 120)]) {
         let world = World::new(50);
         let (journal, mut writer) = world.open();
+        link(&journal, &other("web-2"));
         now(journal.take(block(&other("web-2"), 0, &[1]))).unwrap();
         writer.turn().unwrap();
         let first = world.disk.segments().unwrap()[0];

@@ -142,6 +142,15 @@ pub fn identity() -> Arc<str> {
     "spiffe://mesh.internal/app/shop".into()
 }
 
+/// A member is linked under this journal.
+pub fn link(journal: &Journal, origin: &Origin) {
+    let listed = vec![(origin.node.clone(), evermesh_journal::Listed::default())];
+    journal.merge_members(&origin.node, &listed);
+    now(journal.meet(origin)).unwrap();
+    now(journal.linked(origin, &[])).unwrap();
+    journal.journal_lives(origin);
+}
+
 pub fn other(node: &str) -> Origin {
     Origin { node: NodeName::new(node).unwrap(), journal: JournalId::new([3; 16]) }
 }

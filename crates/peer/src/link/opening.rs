@@ -158,6 +158,8 @@ async fn meet(
         ));
     }
     let later = |error| format!("{name} is not pulled from for now: {error}");
+    shared.formers.linking(shared, origin);
+    shared.formers.held_by_itself(shared, origin, &starts::holdings(own, frontier));
     for met in starts::met(own, origin, frontier) {
         own.meet(&met).await.map_err(later)?;
     }

@@ -144,6 +144,13 @@ impl Members {
         there
     }
 
+    /// The names that two nodes bear which pull from this one.
+    pub(crate) fn doubled(&self) -> Vec<NodeName> {
+        let table = self.table();
+        let doubled = table.heard.iter().filter(|(_, heard)| heard.twin.is_some());
+        doubled.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Somebody who pings says that a node is there under this journal, beside another of its name.
     pub(crate) fn is_beside(&self, origin: &Origin, now: Duration) -> bool {
         self.table().heard.values().any(|heard| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use evermesh_event::assurance::Presence;
-use evermesh_event::{NodeName, Sequence};
+use evermesh_event::{NodeName, Origin, Sequence};
 use evermesh_journal::Listed;
 
 use super::Members;
@@ -22,9 +22,17 @@ impl Members {
         let doubled = doubled.map(|(name, listed)| (name.clone(), listed.present.clone()));
         let mut table = self.table();
         let heard = table.heard.entry(from.clone()).or_default();
-        (heard.away, heard.doubled) = (away.collect(), doubled.collect());
+        let before = std::mem::replace(&mut heard.doubled, doubled.collect());
+        heard.away = away.collect();
+        let now_doubled = heard.doubled.clone();
         drop(table);
         let merged = self.journal.merge_members(from, list);
+        for (node, journals) in now_doubled {
+            let known = before.get(&node).map(Vec::as_slice).unwrap_or_default();
+            for journal in journals.into_iter().filter(|journal| !known.contains(journal)) {
+                self.journal.journal_pulls(&Origin { node: node.clone(), journal });
+            }
+        }
         if merged.changed {
             self.reconcile(now);
         }

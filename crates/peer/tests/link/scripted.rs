@@ -1,12 +1,13 @@
 //! A node with everything between nodes, and a peer `web-2` that does what a script says.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use evermesh_event::world::{Clock, Random};
-use evermesh_event::{Fill, NodeName, Origin, Sequence, validate};
+use evermesh_event::{Block, Fill, NodeName, Origin, Sequence, validate};
 use evermesh_identity::{Identity, Rules};
 use evermesh_journal::simulated::MemoryDisk;
 use evermesh_journal::{Intake, Journal, Limits, Missed, Options, Storage};
@@ -74,8 +75,11 @@ impl Default for Script {
 
 impl Script {
     fn known(&self) -> impl Iterator<Item = v1::OriginFrontier> {
-        self.knows.iter().map(|origin| v1::OriginFrontier {
+        let blocks = self.blocks.iter().filter_map(|block| Block::decode(block.clone()).ok());
+        let last: BTreeMap<_, _> = blocks.map(|it| (it.origin().clone(), it.last())).collect();
+        self.knows.iter().map(move |origin| v1::OriginFrontier {
             origin: Some(origin.to_proto()),
+            sequence: last.get(origin).map_or(0, |last| last.as_u64()),
             ..Default::default()
         })
     }

@@ -29,6 +29,8 @@ impl Numbering {
         others.retain(|other| *other != self.origin && self.is_open(shared, other));
         others.sort_unstable();
         others.dedup();
+        others.retain(|other| !self.awaited.contains(other));
+        self.leave_out_older(shared, &origin.node, &mut others);
         let seen = shared.starts().durable_head(origin);
         let closed = shared.roster.is_closed(origin, self.frontier.get(origin), seen);
         if origin.node == self.origin.node && !closed {
@@ -67,6 +69,7 @@ impl Numbering {
             "another journal is there under this name: what nobody had of this one is missed"
         );
         self.tell_forgotten(shared, origin);
+        shared.roster.close(origin);
     }
 
     /// A member is linked under this journal. If it was under another one last, that may be lost
@@ -81,10 +84,17 @@ impl Numbering {
         there: &[JournalId],
         linked: bool,
     ) {
-        let others = self.formers(shared, origin);
+        if linked && shared.roster.present_of(&origin.node).is_empty() {
+            self.close_older(shared, origin);
+        }
+        let others = self.formers(shared, origin, there);
         let (beside, mut gone): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|other| there.contains(&other.journal));
-        gone.retain(|other| linked || !shared.roster.has_ended(other));
+        let awaited = |of: &Origin| match linked {
+            true => self.awaited.contains(of),
+            false => shared.roster.has_ended(of),
+        };
+        gone.retain(|other| !awaited(other));
         if shared.planted.is(Planted::OtherJournalUntold) {
             gone.clear();
         }
@@ -102,16 +112,40 @@ impl Numbering {
     }
 
     /// The journals of a name that a link under this one makes former ones, and of which something
-    /// may be missed that was not told.
-    pub(in crate::intake) fn formers(&self, shared: &Shared, origin: &Origin) -> Vec<Origin> {
+    /// may be missed that was not told; and those under which nodes are `there`.
+    pub(in crate::intake) fn formers(
+        &self,
+        shared: &Shared,
+        origin: &Origin,
+        there: &[JournalId],
+    ) -> Vec<Origin> {
         let before = shared.roster.present_of(&origin.node);
         let mut others = self.untold(shared, &origin.node);
         others.retain(|other| other != origin);
         if before.contains(&origin.journal) {
             // What was linked before those was told when they were, or is told by itself.
-            others.retain(|other| before.contains(&other.journal));
+            let beside = |of: &JournalId| before.contains(of) || there.contains(of);
+            others.retain(|other| beside(&other.journal));
         }
+        self.leave_out_older(shared, &origin.node, &mut others);
         others
+    }
+
+    /// Of a name that was never linked here, a journal of which others hold events, and under which
+    /// nobody said that it was there, ended before this node knew anybody: nobody here missed it.
+    fn leave_out_older(&self, shared: &Shared, node: &NodeName, journals: &mut Vec<Origin>) {
+        if shared.roster.present_of(node).is_empty() {
+            let heard = shared.roster.heard_of(node);
+            journals.retain(|of| heard.contains(of));
+        }
+    }
+
+    /// A name is linked for the first time: those are settled.
+    fn close_older(&self, shared: &Shared, origin: &Origin) {
+        let heard = shared.roster.heard_of(&origin.node);
+        let mut older = self.known_of(&shared.starts(), &origin.node);
+        older.retain(|of| of != origin && !heard.contains(of));
+        older.iter().for_each(|of| shared.roster.close(of));
     }
 
     /// All journals of other names that were linked here, or are linked by others or pull from this
@@ -124,7 +158,8 @@ impl Numbering {
         let known = starts.origins().chain(held).filter(|of| former(of));
         let mut known: Vec<_> = known.cloned().collect();
         drop(starts);
-        known.extend(shared.roster.all_heard().into_iter().filter(former));
+        let own = |of: &Origin| of.node == self.origin.node;
+        known.extend(shared.roster.all_heard().into_iter().filter(|of| own(of) || former(of)));
         known.sort_unstable();
         known.dedup();
         known.retain(|of| self.is_open(shared, of));
