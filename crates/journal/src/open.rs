@@ -89,7 +89,7 @@ impl Journal {
         let producers = producers(&past, &origin);
         let mended = past.mended.clone();
         let mut recovered =
-            recover(storage, &expected, &mut window, &past.cuts, producers, mended)?;
+            recover(&options, &expected, &mut window, &past.cuts, producers, mended)?;
         if !past.set_aside {
             check_age(&**storage, &past, &recovered)?;
         }

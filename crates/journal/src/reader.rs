@@ -202,6 +202,7 @@ impl Plan {
             }
             let Some(mut open) = self.open_place(cut)? else { continue };
             let records = self.read_segment(&mut open);
+            let is_wound = self.is_wound(&open.place);
             // What was read may lie elsewhere by now, or may be something else.
             if self.shared.wounds().version() != version {
                 self.open = None;
@@ -212,7 +213,7 @@ impl Plan {
             if !records.is_empty() {
                 return Ok((Look::Records(records, Some(open)), version));
             }
-            if self.is_wound(&open.place) {
+            if is_wound {
                 return Ok((Look::Wound, version));
             }
             self.open = Some(open);

@@ -7,6 +7,7 @@
 //! one before it is durable, and the state database knows where each former start ended.
 
 mod damage;
+mod end;
 mod expected;
 mod header;
 mod records;
@@ -24,6 +25,7 @@ pub(crate) use self::records::goes_on_from;
 pub(crate) use self::window::Window;
 use crate::cuts::Cuts;
 use crate::error::Error;
+use crate::open::Options;
 use crate::producers::Producers;
 use crate::record::{Content, Missed, Record};
 use crate::segment::scan::Scan;
@@ -56,14 +58,14 @@ pub(crate) struct Recovered {
 /// # Errors
 /// If the disk refuses, or something durable is damaged.
 pub(crate) fn recover(
-    storage: &Arc<dyn Storage>,
+    options: &Options,
     expected: &Expected,
     window: &mut Window,
     cuts: &Cuts,
     producers: Producers,
     mended: Vec<Mended>,
 ) -> Result<Recovered, Error> {
-    let cut = cuts.frontier();
+    let (storage, cut) = (&options.storage, cuts.frontier());
     let recovered = Recovered {
         catalog: Catalog::default(),
         head: cuts.end,
@@ -77,11 +79,10 @@ pub(crate) fn recover(
         untold: Vec::new(),
     };
     let proven = expected.floor;
-    let cut = cuts.end;
     let behind = BTreeMap::new();
     let noticed = Vec::new();
     let mut recovery =
-        Recovery { storage, expected, window, recovered, behind, noticed, proven, cut };
+        Recovery { options, storage, expected, window, recovered, behind, noticed, proven };
     let firsts = storage.segments().map_err(|error| recovery.refused("list segments", error))?;
     let (cut, firsts): (Vec<_>, Vec<_>) = firsts.into_iter().partition(|first| *first <= cuts.end);
     for first in cut {
@@ -92,10 +93,11 @@ pub(crate) fn recover(
     for (number, first) in firsts.into_iter().enumerate() {
         recovery.segment(first, number + 1 == count)?;
     }
-    Ok(recovery.finish())
+    recovery.finish()
 }
 
 struct Recovery<'a> {
+    options: &'a Options,
     storage: &'a Arc<dyn Storage>,
     expected: &'a Expected,
     window: &'a mut Window,
@@ -106,8 +108,6 @@ struct Recovery<'a> {
     noticed: Vec<(Offset, Offset)>,
     /// Everything through here was durable.
     proven: Offset,
-    /// Everything through here was cut before.
-    cut: Offset,
 }
 
 impl Recovery<'_> {
@@ -127,7 +127,7 @@ impl Recovery<'_> {
         let begins = begins.map_err(|error| self.refused("read a segment", error))?;
         let begins = begins.map_or(first, |decoded| decoded.record.offset.min(first));
         let place = Place { segment: first, marker: header.marker, position: HEADER_BYTES };
-        if !self.continues(begins, true) {
+        if !self.continues(begins) {
             let file = self.storage.segment_name(first);
             tracing::error!(file, after = %self.recovered.head, "records before it are lacking");
             self.wound(place, HEADER_BYTES, begins);
@@ -146,8 +146,8 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Recovered {
-        self.lost_end();
+    fn finish(mut self) -> Result<Recovered, Error> {
+        self.lost_end()?;
         self.stored_frontier();
         if self.recovered.head < self.proven {
             tracing::error!(
@@ -157,7 +157,7 @@ impl Recovery<'_> {
             self.recovered.lost_end = true;
         }
         self.notices();
-        self.recovered
+        Ok(self.recovered)
     }
 
     fn refused(&self, what: &'static str, source: io::Error) -> Error {

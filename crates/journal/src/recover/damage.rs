@@ -76,24 +76,6 @@ impl Recovery<'_> {
         self.recovered.head = through;
     }
 
-    /// The end of a start that was closed is lost, and what it held is known: that is a wound like
-    /// any other, before what the next start writes.
-    pub(super) fn lost_end(&mut self) {
-        let (after, through) = (self.recovered.head, self.proven);
-        let known = self.expected.frontier.iter();
-        let lost = known.filter(|(origin, at)| *at > self.recovered.frontier.get(origin)).count();
-        let exact = through == self.expected.floor && after.epoch() == through.epoch();
-        let (Some(newest), true) = (&self.recovered.newest, exact && lost > 0) else { return };
-        let Some(segment) = self.recovered.catalog.newest() else { return };
-        if after < through {
-            let position = newest.position;
-            let place = Place { segment: segment.first, marker: newest.marker, position };
-            let wound = Wound { place, goes_on_at: position, after, through };
-            self.recovered.wounds.add(wound);
-            self.recovered.head = through;
-        }
-    }
-
     /// What was told without a range: where that is damaged, it is told again in its place; where
     /// it stands nowhere any more, anew. If nobody knows what there was, damage may have been such
     /// a thing, too.
@@ -124,8 +106,8 @@ impl Recovery<'_> {
     }
 
     /// What follows the head must be the next offset, or the first of a later start where the
-    /// former is known to end here. `begins`: it is the first of a segment.
-    pub(super) fn continues(&self, next: Offset, begins: bool) -> bool {
+    /// former is known to end here.
+    pub(super) fn continues(&self, next: Offset) -> bool {
         let head = self.recovered.head;
         let same_start = next.epoch() == head.epoch() && head.plus(1) == Some(next);
         let ended = || {
@@ -133,8 +115,6 @@ impl Recovery<'_> {
             between.map(|(_, end)| *end).all(|end| end <= head)
         };
         let later_start = next.epoch() > head.epoch() && next.counter() == 1 && ended();
-        // Behind what was cut there is no telling how the start before it ended.
-        let cut = begins && head == self.cut && next.epoch() > head.epoch() && next.counter() == 1;
-        same_start || later_start || cut
+        same_start || later_start
     }
 }

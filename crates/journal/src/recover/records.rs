@@ -28,7 +28,7 @@ impl Recovery<'_> {
             match read.map_err(|error| self.refused("read a segment", error))? {
                 Ok(decoded) => {
                     let next = decoded.record.offset;
-                    if position > HEADER_BYTES && !self.continues(next, false) {
+                    if position > HEADER_BYTES && !self.continues(next) {
                         self.wound(Place { position, ..begin }, position, next);
                     }
                     self.take(&decoded, position);

@@ -2,6 +2,8 @@
 //! right payloads, each origin in its order, and nothing missed. A shadow of what was written is
 //! that member.
 
+mod lost;
+
 use std::collections::BTreeMap;
 
 use evermesh_event::assurance::Presence;
@@ -38,7 +40,11 @@ fn name(journal: &Journal, key: &str) {
 /// Three starts with own events and those of two others, one to five in a block; the last is
 /// closed.
 fn written(seed: u64) -> Written {
-    let world = World::new(seed);
+    written_in(World::new(seed), seed)
+}
+
+/// The same in segments of another size.
+fn written_in(world: World, seed: u64) -> Written {
     let dice = Seeded::new(seed);
     let mut runs = BTreeMap::new();
     let (mut id, mut at) = (0_u64, [0_u64; 2]);
