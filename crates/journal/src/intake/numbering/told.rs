@@ -40,6 +40,9 @@ impl Numbering {
             self.own_head = own_end;
             let origin = self.origin.clone();
             self.frontier.advance(&origin, own_end);
+            // They were durable, and nothing moves that but own blocks: who waits for all that was
+            // numbered, as a goodbye does, would wait for the next one.
+            self.durable_frontier.advance(&origin, own_end);
             self.bases.advance(&origin, own_end);
             let missed = Missed { origin: Some(origin), from, through: own_end, sites, cause };
             self.show(shared, Content::Missed(missed), Publishers::new());

@@ -140,3 +140,17 @@ fn p11_the_last_segment_comes_back_also_if_a_start_before_ended_in_it() {
     }
     assert!(healed > 1, "{healed}");
 }
+
+#[test]
+fn p11_once_it_is_told_that_the_end_is_lost_nothing_own_is_waited_for() {
+    let world = written_in_one(66).world;
+    // Killed: nobody knows where the start ended.
+    drop(world.open());
+    world.disk.kill();
+    lose_all(&world, Some(7));
+    let (journal, mut writer) = open(&world);
+    assert_eq!(missed(&journal).len(), 2);
+    writer.turn().unwrap();
+    assert!(journal.own_head() > Sequence::ZERO);
+    assert_eq!(*journal.durable().borrow(), crate::world::durable_of(&journal));
+}
