@@ -1,5 +1,5 @@
-//! P11: the only segment, all of them, or the last is lost after the node was closed: all of it comes
-//! back, own events included, and what is written next lies behind the former end.
+//! P11: the only segment, all of them, or the last is lost after the node was closed: all of it
+//! comes back, own events included, and what is written next lies behind the former end.
 
 use super::*;
 
