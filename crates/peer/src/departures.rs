@@ -37,6 +37,10 @@ pub(crate) async fn look(shared: &Shared) {
     let beside: BTreeSet<_> = shared.parts.journal.not_alone().into_iter().collect();
     for name in beside.into_iter().chain(shared.members.doubled()).collect::<BTreeSet<_>>() {
         let there = shared.members.there(&name, now);
+        if there.is_empty() {
+            // This node may be the one that is parted.
+            continue;
+        }
         if let Err(error) = shared.parts.journal.beside(&name, &there).await {
             tracing::warn!(
                 member = %name, %error,
