@@ -126,6 +126,8 @@ pub(crate) fn meet(shared: &Shared, origin: &Origin) {
         return;
     }
     let mut there = there(shared, &origin.node, shared.parts.clock.boot());
+    // Of two that are there, be one a dead connection, none is missed for the other.
+    there.retain(|journal| *journal != origin.journal);
     if there.is_empty() {
         there = journal.heard_of(&origin.node);
     }
